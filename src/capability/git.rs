@@ -1,0 +1,60 @@
+//! Git over the network, on the host's side of the wall.
+//!
+//! Transfers go through a bare repository that the host owns, with a configuration of its own: remote to bare with the
+//! credential, bare to sandbox and back as a bundle. The host never runs git in a tree or with a configuration that a
+//! sandbox can write, and no credential enters a sandbox.
+
+use super::Result;
+use super::sandbox::Sandbox;
+use super::secret::Secret;
+use crate::id::RunId;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// What a fetch brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The commit.
+    pub sha: String,
+    /// The branch it was taken from; `None` where the ref named is a tag or a commit.
+    pub branch: Option<String>,
+}
+
+/// How a commit can be had once the sandbox is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The ref that now holds it: `refs/heads/harvest/RUN`.
+    pub reference: String,
+    /// The one line that fetches it, for people.
+    pub fetch: String,
+}
+
+/// A repository, by owner/name (GitHub), URL or local path, and the host's bare copy of it.
+#[async_trait]
+pub trait Repository: Send + Sync {
+    /// Short name for directories: the last part, without `.git`, made of `[A-Za-z0-9._-]`.
+    fn name(&self) -> &str;
+    /// Full identity: `host/owner/name`, or the canonical path of a local one.
+    fn identity(&self) -> &str;
+    /// The remote's commit for a ref (its HEAD by default) without fetching it. `not-found` where it has none.
+    async fn resolve(&self, reference: Option<&str>) -> Result<Fetched>;
+    /// Fetches a ref (the remote's HEAD by default) into the bare repository.
+    async fn fetch(&self, reference: Option<&str>, depth: Option<u32>) -> Result<Fetched>;
+    /// Writes a bundle of a fetched commit into the sandbox at `path`; inside it is `refs/heads/harvest-base`.
+    async fn send(&self, sandbox: &dyn Sandbox, sha: &str, path: &str) -> Result<()>;
+    /// Reads a bundle from the sandbox into the bare repository under `refs/harvest/RUN/...`, with fsck and size limits,
+    /// and returns the commit it holds.
+    async fn receive(&self, sandbox: &dyn Sandbox, path: &str) -> Result<String>;
+    /// Pushes a received commit to a branch of the remote. Never forces: `conflict` where the remote has moved on.
+    async fn push(&self, sha: &str, branch: &str) -> Result<()>;
+    /// Makes a received commit fetchable after the run: a local repository gets branch `harvest/RUN` (never its
+    /// checked-out branch), any other a bundle kept as an artifact of the run.
+    async fn deliver(&self, sha: &str) -> Result<Delivery>;
+}
+
+/// Opens repositories.
+#[async_trait]
+pub trait GitProvider: Send + Sync {
+    /// Opens a repository for one run. Nothing is contacted yet. `invalid` says which forms are understood.
+    async fn open(&self, run: &RunId, repo: &str, credential: Option<Secret>) -> Result<Arc<dyn Repository>>;
+}

@@ -1,0 +1,47 @@
+//! What components can reach, one trait each; providers live below. Knows nothing of workflows, runs or wasm.
+
+pub mod git;
+pub mod sandbox;
+pub mod secret;
+pub mod stream;
+pub mod volume;
+
+use crate::step::{ErrorKind, StepError};
+
+/// Why a capability did not do what it was asked. The message never holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CapabilityError {
+    /// One of the kinds that capabilities share, or `timed-out`, `sandbox-lost`.
+    pub kind: ErrorKind,
+    /// What happened, and what to do about it where that is known.
+    pub message: String,
+}
+
+impl CapabilityError {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// Wraps an operating-system error: `doing` says what was tried, as in `cannot {doing}`.
+    pub fn io(doing: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NOT_FOUND,
+            std::io::ErrorKind::PermissionDenied => ErrorKind::DENIED,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::QUOTA,
+            std::io::ErrorKind::AlreadyExists => ErrorKind::CONFLICT,
+            _ => ErrorKind::OTHER,
+        };
+        Self::new(kind, format!("cannot {doing}: {error}"))
+    }
+}
+
+impl From<CapabilityError> for StepError {
+    fn from(error: CapabilityError) -> Self {
+        Self::new(error.kind, error.message)
+    }
+}
+
+/// What capabilities return.
+pub type Result<T, E = CapabilityError> = std::result::Result<T, E>;

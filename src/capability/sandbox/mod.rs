@@ -1,0 +1,224 @@
+//! Sandboxes: isolated file trees in which commands run. The model is Modal's, so that any provider can serve it.
+
+use super::Result;
+use super::secret::Secret;
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a sandbox may reach over the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// Nothing but its own loopback.
+    #[default]
+    None,
+    /// All that the host reaches.
+    Host,
+    /// These domains (`example.com`, `*.example.com`, `host:port`), through a proxy on the sandbox's loopback.
+    Allow(Vec<String>),
+}
+
+/// Everything that makes a sandbox what it is. Equal specs make equal sandboxes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Unique on this host: `[a-z0-9_-]{1,100}`. Opening the same id again re-attaches to its files.
+    pub id: String,
+    /// Image name or digest; `host` is this machine's own userland, read-only.
+    pub image: String,
+    /// Mount path in the sandbox -> volume name. Volumes are made when missing.
+    pub volumes: BTreeMap<String, String>,
+    /// Environment of every exec; never holds secrets.
+    pub env: BTreeMap<String, String>,
+    /// Network policy.
+    pub network: Network,
+    /// Cores, as a limit; `None` is no limit.
+    pub cpu: Option<f64>,
+    /// Bytes of memory, as a limit; `None` is the provider's default.
+    pub memory: Option<u64>,
+    /// Longest life; `None` is the provider's default.
+    pub timeout: Option<Duration>,
+    /// Working directory of execs that name none.
+    pub workdir: Option<String>,
+    /// User name or number inside; `None` is the image's.
+    pub user: Option<String>,
+}
+
+/// One command to run in a sandbox.
+#[derive(Clone, Debug, Default)]
+pub struct ExecSpec {
+    /// Program and arguments; the program is looked up in the sandbox's PATH.
+    pub command: Vec<String>,
+    /// Added to the sandbox's environment.
+    pub env: BTreeMap<String, String>,
+    /// Secrets by variable name, for this exec alone.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Working directory; `None` is the sandbox's.
+    pub workdir: Option<String>,
+    /// Whether the caller will write to stdin; otherwise it is `/dev/null`.
+    pub stdin: bool,
+}
+
+/// A piece of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// Bytes from standard output, at most 64 KiB.
+    Stdout(Bytes),
+    /// Bytes from standard error, at most 64 KiB.
+    Stderr(Bytes),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// The code a shell would report: 128 + n for a signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// A command running in a sandbox. Dropping it kills its whole tree of processes.
+#[async_trait]
+pub trait Process: Send {
+    /// The next piece of output, in order of arrival; `None` once both streams are at their end. Cancel-safe.
+    async fn next(&mut self) -> Result<Option<Chunk>>;
+    /// Writes all of `data` to standard input.
+    async fn write(&mut self, data: &[u8]) -> Result<()>;
+    /// Closes standard input.
+    fn close_stdin(&mut self);
+    /// Sends a signal to the command (not its tree): SIGINT to interrupt, SIGTERM to ask.
+    async fn signal(&mut self, signal: i32) -> Result<()>;
+    /// Kills the whole tree, daemonised children included, and returns when none is left.
+    async fn kill(&mut self) -> Result<()>;
+    /// How it ended. Output not yet read is discarded. Cancel-safe.
+    async fn wait(&mut self) -> Result<ExitStatus>;
+}
+
+/// A header that the gateway of an upstream adds to each request, in place of one that the sandbox sent.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Header name, such as `x-api-key`.
+    pub header: String,
+    /// Text before the secret, such as `Bearer `.
+    pub prefix: String,
+    /// The value; it stays on the host.
+    pub secret: Secret,
+}
+
+/// What a provider can promise for one sandbox on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// `range`, `subuid` or `emulated`: how user ids map.
+    pub ids: String,
+    /// `cgroup`, `watchdog` or `none`.
+    pub memory: String,
+    /// `cgroup` or `rlimit`.
+    pub pids: String,
+    /// `none`, `host` or `allow-list`.
+    pub network: String,
+}
+
+/// An open sandbox. Dropping the last reference ends its processes and keeps its files.
+#[async_trait]
+pub trait Sandbox: Send + Sync {
+    /// The id it was opened with.
+    fn id(&self) -> &str;
+    /// What holds it in.
+    fn isolation(&self) -> Isolation;
+    /// Starts a command.
+    async fn exec(&self, spec: ExecSpec) -> Result<Box<dyn Process>>;
+    /// Reads a file of at most `limit` bytes (`too-large` beyond). Paths resolve inside the sandbox.
+    async fn read_file(&self, path: &str, limit: u64) -> Result<Bytes>;
+    /// Writes a file whole with these permission bits, making its parent directories.
+    async fn write_file(&self, path: &str, content: &[u8], mode: u32) -> Result<()>;
+    /// Opens a gateway on the sandbox's loopback to an upstream the operator configured (such as `anthropic`) and
+    /// returns its base URL. Requests leave through the host, which adds `credentials`: the sandbox never sees them.
+    async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String>;
+    /// Saves the files as an image and returns its id. Fails with `conflict` while a command runs.
+    async fn snapshot(&self) -> Result<String>;
+    /// Kills every process; the files stay until [`SandboxProvider::remove`].
+    async fn terminate(&self) -> Result<()>;
+}
+
+/// An image definition: a base, commands run on top of it one after the other, and an environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageSpec {
+    /// `host`, or the name or digest of another image.
+    pub base: String,
+    /// Each runs as `sh -c` with network `host` and is cached by (parent, command, env).
+    #[serde(default)]
+    pub commands: Vec<String>,
+    /// Environment of commands and of sandboxes made from the image.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Files or directories of the host copied in before the commands: path in the image -> path on the host. Part of
+    /// the cache key by content.
+    #[serde(default)]
+    pub copy: BTreeMap<String, String>,
+    /// Working directory of sandboxes made from the image.
+    #[serde(default)]
+    pub workdir: Option<String>,
+    /// User of sandboxes made from the image.
+    #[serde(default)]
+    pub user: Option<String>,
+}
+
+/// An image as `harvest image list` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// Content id, `sha256:...`.
+    pub id: String,
+    /// Names that point to it.
+    pub names: Vec<String>,
+    /// When it was made.
+    pub created_at: jiff::Timestamp,
+    /// Layers above the base.
+    pub layers: usize,
+    /// Bytes of its own layers on disk.
+    pub bytes: u64,
+}
+
+/// Where the output of an image build goes, line by line.
+pub type BuildLog = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Makes sandboxes, images and volumes of one kind.
+#[async_trait]
+pub trait SandboxProvider: Send + Sync {
+    /// Opens a sandbox: a fresh one, or the files of an earlier one with this id. Fails with `unavailable` and the
+    /// missing feature where the machine cannot isolate; never runs anything less isolated instead.
+    async fn open(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>>;
+    /// Ids of sandboxes whose files exist, with whether one is running.
+    async fn list(&self) -> Result<Vec<(String, bool)>>;
+    /// Ends a sandbox and deletes its files. Succeeds where there is none.
+    async fn remove(&self, id: &str) -> Result<()>;
+    /// Builds (or finds in the cache) an image and names it. Returns its id and whether it was all cached.
+    async fn build_image(
+        &self,
+        spec: &ImageSpec,
+        name: Option<&str>,
+        log: BuildLog,
+    ) -> Result<(String, bool)>;
+    /// Points `name` at an image.
+    async fn tag_image(&self, image: &str, name: &str) -> Result<()>;
+    /// The id behind a name or id, `None` where there is none.
+    async fn find_image(&self, image: &str) -> Result<Option<String>>;
+    /// All images, newest first.
+    async fn list_images(&self) -> Result<Vec<ImageInfo>>;
+    /// The volumes that its sandboxes mount.
+    fn volumes(&self) -> Arc<dyn super::volume::VolumeStore>;
+}

@@ -1,0 +1,48 @@
+//! Streams: what steps say while they run. Append-only, bounded, read by cursor; beside the journal, never in it.
+
+use super::Result;
+use crate::id::{RunId, StepId};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+/// What one entry carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// Text, at most 64 KiB, not necessarily whole lines.
+    Text(String),
+    /// A typed event, at most 256 KiB as JSON.
+    Data(serde_json::Value),
+}
+
+/// One entry of a run's stream, as `harvest logs --json` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamEntry {
+    /// The step that spoke.
+    pub step: StepId,
+    /// Its attempt.
+    pub attempt: u32,
+    /// `stdout`, `stderr`, `log`, `agent`, `progress`, or a name of the component's own.
+    pub stream: String,
+    /// When the host took it.
+    pub at: jiff::Timestamp,
+    /// The content.
+    #[serde(flatten)]
+    pub content: Content,
+}
+
+/// Where a reader stands in a run's stream. 0 is the start; later values come from the store.
+pub type Cursor = u64;
+
+/// Keeps streams. At most 64 MiB a run; past that a last entry says so and the rest is dropped.
+#[async_trait]
+pub trait StreamStore: Send + Sync {
+    /// Appends one entry. Entries of one step arrive in order.
+    async fn append(&self, run: &RunId, entry: StreamEntry) -> Result<()>;
+    /// Entries after `cursor`, each with the cursor behind it; at most `limit`. Empty at the end.
+    async fn read(&self, run: &RunId, cursor: Cursor, limit: usize) -> Result<Vec<(Cursor, StreamEntry)>>;
+    /// Returns once there may be entries after `cursor`, from this process or another. Cancel-safe.
+    async fn changed(&self, run: &RunId, cursor: Cursor);
+    /// Drops the streams of a run.
+    async fn remove(&self, run: &RunId) -> Result<()>;
+}

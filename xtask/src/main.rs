@@ -1,0 +1,3 @@
+//! Build, demo and test commands of the project: `cargo xtask <command>`.
+
+fn main() {}
