@@ -49,7 +49,7 @@ text_id! {
 impl RunId {
     /// A new id from the clock and the system's randomness.
     pub fn generate() -> Self {
-        Self(ulid::Ulid::new().to_string().to_ascii_lowercase())
+        Self(ulid::Ulid::generate().to_string().to_ascii_lowercase())
     }
 
     /// Reads an id as a person typed it, or `None` where it is not one.

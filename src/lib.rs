@@ -16,4 +16,6 @@
 
 pub mod capability;
 pub mod id;
+pub mod network;
 pub mod step;
+pub mod workflow;

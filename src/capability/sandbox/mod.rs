@@ -2,25 +2,13 @@
 
 use super::Result;
 use super::secret::Secret;
+pub use crate::network::Network;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What a sandbox may reach over the network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Network {
-    /// Nothing but its own loopback.
-    #[default]
-    None,
-    /// All that the host reaches.
-    Host,
-    /// These domains (`example.com`, `*.example.com`, `host:port`), through a proxy on the sandbox's loopback.
-    Allow(Vec<String>),
-}
 
 /// Everything that makes a sandbox what it is. Equal specs make equal sandboxes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
