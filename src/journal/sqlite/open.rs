@@ -1,0 +1,162 @@
+//! Opens the file: who may read it, which format it has, how connections behave. Never repairs, never guesses.
+
+use super::error::{damaged, unavailable};
+use crate::journal::{JournalError, MAX_PAYLOAD};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, limits::Limit};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The format this version writes, and the newest it reads.
+const FORMAT: i64 = 1;
+/// Marks the file as a journal of harvest ("hrvt").
+const APPLICATION: i64 = 0x6872_7674;
+/// How long a connection waits for another process before it says that the journal is busy.
+const BUSY: Duration = Duration::from_secs(5);
+/// Pages the writer's and each reader's cache may take, in KiB (SQLite counts KiB as negative numbers).
+const CACHE_KIB: i64 = -8 * 1024;
+/// The write-ahead log is cut to this many bytes once it was copied into the file.
+const WAL_LEFTOVER: i64 = 16 << 20;
+
+/// Events live in the tree of their key, so that a run is read from neighbouring pages. Runs are listed by id, which is
+/// by age. `unfinished` holds only the few runs that go on, among many thousands.
+const SCHEMA: &str = "
+    CREATE TABLE runs (
+        run TEXT NOT NULL PRIMARY KEY, workflow TEXT NOT NULL, state TEXT NOT NULL,
+        started_at INTEGER NOT NULL, finished_at INTEGER, usd REAL, tokens INTEGER,
+        last_seq INTEGER NOT NULL, last_seal INTEGER NOT NULL, seal INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX runs_by_workflow ON runs (workflow, run);
+    CREATE INDEX runs_by_state ON runs (state, run);
+    CREATE INDEX runs_unfinished ON runs (run) WHERE finished_at IS NULL;
+    CREATE TABLE events (
+        run TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL, seal INTEGER NOT NULL, payload BLOB NOT NULL,
+        PRIMARY KEY (run, seq)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Opens the only connection of this process that writes, and creates the journal where there is none.
+pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
+    // Closing any handle on the file drops the locks that SQLite holds on it in this process (POSIX says so). While the
+    // file is created by hand, nobody else may have it open here.
+    static CREATING: Mutex<()> = Mutex::new(());
+    let creating = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+    create_private(path).map_err(|error| {
+        JournalError::Unavailable(format!("cannot create the journal {}: {error}", path.display()))
+    })?;
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if !is_ready(&connection, path)? {
+        create_format(&mut connection, path)?;
+    }
+    drop(creating);
+    let mode: String = pragma(&connection, "journal_mode")?;
+    let vacuum: i64 = pragma(&connection, "auto_vacuum")?;
+    if mode != "wal" || vacuum != 2 {
+        return Err(JournalError::Format(format!(
+            "{} is not set up as harvest does (journal mode {mode}, auto vacuum {vacuum}); the home must be on a local \
+             disk, not on a network share",
+            path.display()
+        )));
+    }
+    // FULL syncs the write-ahead log at every commit: without it, a power cut takes acknowledged events.
+    for (name, value) in [("synchronous", 2), ("journal_size_limit", WAL_LEFTOVER)] {
+        connection.pragma_update(None, name, value).map_err(|error| unavailable(&error))?;
+    }
+    Ok(connection)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn reader(path: &Path) -> Result<Connection, JournalError> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn connect(path: &Path, access: OpenFlags) -> Result<Connection, JournalError> {
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .and_then(|connection| {
+            connection.busy_timeout(BUSY)?;
+            // No row is larger than a payload and its neighbours; a damaged length must not ask for gigabytes.
+            connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_PAYLOAD as i32 + 64 * 1024)?;
+            connection.pragma_update(None, "cell_size_check", true)?;
+            connection.pragma_update(None, "trusted_schema", false)?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+            Ok(connection)
+        })
+        .map_err(|error| unavailable(&error))?;
+    Ok(connection)
+}
+
+/// Creates the file for its owner alone, or takes the rights of others away. SQLite gives its side files the same mode.
+fn create_private(path: &Path) -> io::Result<()> {
+    if let Some(home) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(home)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mode = path.metadata()?.permissions().mode();
+            if mode & 0o077 != 0 {
+                std::fs::set_permissions(path, Permissions::from_mode(mode & 0o700))?;
+            }
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the file has the format of this version. An empty file has none yet; anything else is refused.
+fn is_ready(connection: &Connection, path: &Path) -> Result<bool, JournalError> {
+    let format: i64 = pragma(connection, "user_version")?;
+    let application: i64 = pragma(connection, "application_id")?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(|error| damaged(None, &error))?;
+    match (application, format, tables) {
+        (0, 0, 0) => Ok(false),
+        (APPLICATION, FORMAT, _) => Ok(true),
+        (APPLICATION, newer, _) if newer > FORMAT => Err(JournalError::Format(format!(
+            "the journal {} has format {newer}, this harvest reads formats up to {FORMAT}: use a newer harvest, or \
+             another home (--home DIR)",
+            path.display()
+        ))),
+        _ => Err(JournalError::Format(format!(
+            "{} is not a journal of harvest: move it away, or use another home (--home DIR)",
+            path.display()
+        ))),
+    }
+}
+
+/// Writes the first pages. One process does it, others wait for it.
+fn create_format(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
+    let io = |error: io::Error| {
+        JournalError::Unavailable(format!("cannot create the journal {}: {error}", path.display()))
+    };
+    let lock = path.with_extension("lock");
+    let lock =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock).map_err(io)?;
+    lock.lock().map_err(io)?;
+    if is_ready(connection, path)? {
+        return Ok(());
+    }
+    let created = (|| {
+        // Before the first table, and before the switch to WAL writes the first page, or it has no effect.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+        transaction.commit()
+    })();
+    created.map_err(|error| unavailable(&error))?;
+    // The name of the file must survive a power cut as well as what is in it.
+    path.parent().map_or(Ok(()), |home| File::open(home)?.sync_all()).map_err(io)
+}
+
+fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> Result<T, JournalError> {
+    connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| damaged(None, &error))
+}

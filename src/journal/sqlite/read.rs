@@ -1,0 +1,169 @@
+//! Questions to the database. Hands out only what passed its checksum; never writes.
+
+use super::error::damaged;
+use crate::id::RunId;
+use crate::journal::envelope::{self, Chain, END_OF_NOTHING, End, timestamp};
+use crate::journal::{Damage, JournalError, MAX_LIMIT, MAX_READ, Record, RunFilter, RunRow};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+
+/// The columns that [`stored_row`] reads.
+const ROW: &str = "SELECT run, workflow, state, started_at, finished_at, usd, tokens, last_seq, last_seal, seal \
+                   FROM runs WHERE run = ?1";
+
+/// The row of a run and where the run ends, or `None` where there is neither a row nor an event.
+pub(super) fn row(connection: &Connection, run: &RunId) -> Result<Option<(RunRow, End)>, JournalError> {
+    let in_run = |error: rusqlite::Error| damaged(Some(run), &error);
+    let found = connection
+        .prepare_cached(ROW)
+        .and_then(|mut query| query.query_row([run.as_str()], |row| Ok(stored_row(row))).optional());
+    match found.map_err(in_run)? {
+        Some(stored) => {
+            let (row, end, seal) = stored.map_err(in_run)?;
+            if row.run != *run || envelope::seal_row(&row, end)? != seal {
+                return Err(damaged_row(run, "its row does not match its checksum"));
+            }
+            Ok(Some((row, end)))
+        }
+        None => {
+            let orphans = connection
+                .prepare_cached("SELECT 1 FROM events WHERE run = ?1 LIMIT 1")
+                .and_then(|mut query| query.exists([run.as_str()]))
+                .map_err(in_run)?;
+            if orphans { Err(damaged_row(run, "its row is missing, its events are there")) } else { Ok(None) }
+        }
+    }
+}
+
+/// The records after `after_seq`. The caller holds a transaction, so that row and records are of one moment.
+pub(super) fn records(
+    connection: &Connection,
+    run: &RunId,
+    after_seq: u64,
+    limit: usize,
+) -> Result<Vec<Record>, JournalError> {
+    let Some((_, end)) = row(connection, run)? else { return Ok(Vec::new()) };
+    if after_seq >= end.seq || limit == 0 {
+        return Ok(Vec::new());
+    }
+    let mut chain = Chain::after(run, end_at(connection, run, after_seq)?);
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    walk(connection, run, after_seq, |record, seal| {
+        bytes += record.payload.len();
+        if !records.is_empty() && bytes > MAX_READ {
+            return Ok(false);
+        }
+        chain.check(&record, seal)?;
+        records.push(record);
+        Ok(records.len() < limit.min(MAX_LIMIT) && chain.last().seq < end.seq)
+    })?;
+    // Stopped by a limit: whoever asks for the rest comes to the end.
+    let stopped = chain.last().seq < end.seq && (records.len() >= limit.min(MAX_LIMIT) || bytes > MAX_READ);
+    if !stopped {
+        chain.finish(end)?;
+    }
+    Ok(records)
+}
+
+/// Hands every record after `after_seq` to `visit`, unchecked, until it says false.
+pub(super) fn walk(
+    connection: &Connection,
+    run: &RunId,
+    after_seq: u64,
+    mut visit: impl FnMut(Record, u32) -> Result<bool, JournalError>,
+) -> Result<(), JournalError> {
+    let in_run = |error: rusqlite::Error| damaged(Some(run), &error);
+    let mut query = connection
+        .prepare_cached("SELECT seq, at, seal, payload FROM events WHERE run = ?1 AND seq > ?2 ORDER BY seq")
+        .map_err(in_run)?;
+    let mut rows = query.query((run.as_str(), after_seq.cast_signed())).map_err(in_run)?;
+    while let Some(row) = rows.next().map_err(in_run)? {
+        let (record, seal) = stored_record(row).map_err(in_run)?;
+        if !visit(record, seal)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Rows of runs, newest first. The ids come from an index and the rows from the table, so that an index that disagrees
+/// with the table shows instead of hiding a run.
+pub(super) fn list(
+    connection: &Connection,
+    filter: &RunFilter,
+    limit: usize,
+) -> Result<Vec<RunRow>, JournalError> {
+    let mut conditions = vec!["1"];
+    let mut values: Vec<&dyn ToSql> = Vec::new();
+    let before = filter.before.as_ref().map(RunId::as_str);
+    for (condition, value) in [
+        ("workflow = ?", filter.workflow.as_ref().map(|value| value as &dyn ToSql)),
+        ("state = ?", filter.state.as_ref().map(|value| value as &dyn ToSql)),
+        ("run < ?", before.as_ref().map(|value| value as &dyn ToSql)),
+    ] {
+        if let Some(value) = value {
+            conditions.push(condition);
+            values.push(value);
+        }
+    }
+    if filter.unfinished {
+        conditions.push("finished_at IS NULL");
+    }
+    let limit = limit.min(MAX_LIMIT) as i64;
+    values.push(&limit);
+    let sql = format!("SELECT run FROM runs WHERE {} ORDER BY run DESC LIMIT ?", conditions.join(" AND "));
+    let anywhere = |error: rusqlite::Error| damaged(None, &error);
+    let mut query = connection.prepare_cached(&sql).map_err(anywhere)?;
+    let ids: Vec<String> = query
+        .query_map(values.as_slice(), |row| row.get(0))
+        .and_then(|ids| ids.collect())
+        .map_err(anywhere)?;
+    let mut rows = Vec::with_capacity(ids.len());
+    for run in ids.into_iter().map(RunId::new) {
+        match row(connection, &run)? {
+            Some((row, _)) if filter.admits(&row) => rows.push(row),
+            _ => return Err(damaged_row(&run, "an index of the listing disagrees with its row")),
+        }
+    }
+    Ok(rows)
+}
+
+/// Where a run stood after `seq`.
+fn end_at(connection: &Connection, run: &RunId, seq: u64) -> Result<End, JournalError> {
+    if seq == 0 {
+        return Ok(END_OF_NOTHING);
+    }
+    let in_run = |error: rusqlite::Error| damaged(Some(run), &error);
+    let seal: Option<u32> = connection
+        .prepare_cached("SELECT seal FROM events WHERE run = ?1 AND seq = ?2")
+        .and_then(|mut query| query.query_row((run.as_str(), seq.cast_signed()), |row| row.get(0)).optional())
+        .map_err(in_run)?;
+    let seal = seal.ok_or_else(|| envelope::damaged(run, seq, "is missing"))?;
+    Ok(End { seq, seal })
+}
+
+fn stored_row(row: &Row<'_>) -> rusqlite::Result<(RunRow, End, u32)> {
+    let stored = RunRow {
+        run: RunId::new(row.get::<_, String>(0)?),
+        workflow: row.get(1)?,
+        state: row.get(2)?,
+        started_at: timestamp(row.get(3)?),
+        finished_at: row.get::<_, Option<i64>>(4)?.map(timestamp),
+        usd: row.get(5)?,
+        tokens: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
+    };
+    Ok((stored, End { seq: row.get::<_, i64>(7)?.cast_unsigned(), seal: row.get(8)? }, row.get(9)?))
+}
+
+fn stored_record(row: &Row<'_>) -> rusqlite::Result<(Record, u32)> {
+    let seq = row.get::<_, i64>(0)?.cast_unsigned();
+    let ValueRef::Blob(payload) = row.get_ref(3)? else {
+        return Err(rusqlite::Error::InvalidColumnType(3, "payload".into(), row.get_ref(3)?.data_type()));
+    };
+    Ok((Record { seq, at: timestamp(row.get(1)?), payload: payload.to_vec() }, row.get(2)?))
+}
+
+fn damaged_row(run: &RunId, what: &str) -> JournalError {
+    JournalError::Damaged(Damage { run: Some(run.clone()), seq: None, what: what.into() })
+}
