@@ -19,5 +19,6 @@ pub mod capability;
 pub mod id;
 pub mod journal;
 pub mod network;
+pub mod run;
 pub mod step;
 pub mod workflow;

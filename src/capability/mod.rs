@@ -3,6 +3,7 @@
 pub mod git;
 pub mod sandbox;
 pub mod secret;
+pub mod secret_source;
 pub mod stream;
 pub mod volume;
 

@@ -1,0 +1,197 @@
+//! What can happen to a run. Facts in the past tense, journalled before they take effect, never edited. Variants and
+//! fields are only ever added, with defaults: journals replay for ever.
+
+use crate::id::StepId;
+use crate::step::StepError;
+use crate::workflow::Workflow;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// A fact about a run. Its time is that of its journal record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The run exists. Everything it will ever need of its file is in here.
+    RunStarted(Box<RunStarted>),
+    /// An attempt is about to be handed to the host.
+    StepStarted {
+        /// Which step.
+        step: StepId,
+        /// Which attempt, from 1.
+        attempt: u32,
+    },
+    /// The attempt produced its outputs.
+    StepSucceeded {
+        /// Which step.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
+        /// What it returned, by name.
+        outputs: Map<String, Value>,
+    },
+    /// The attempt ended without outputs.
+    StepFailed {
+        /// Which step.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
+        /// Why.
+        error: StepError,
+        /// Drawn by the driver: the share, in thousandths, of the backoff delay to wait where the step retries.
+        #[serde(default)]
+        jitter: u16,
+    },
+    /// The step will not run.
+    StepSkipped {
+        /// Which step.
+        step: StepId,
+        /// Why, as a sentence.
+        reason: String,
+    },
+    /// A time that the run was waiting for has come.
+    TimerElapsed {
+        /// Which of its timers.
+        timer: Timer,
+    },
+    /// Somebody asked for the run to stop.
+    CancelRequested {
+        /// What they said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// The process that ran the attempts is gone; what became of them is unknown.
+    HostLost,
+    /// The run ended. Nothing follows it.
+    RunFinished {
+        /// How.
+        state: Outcome,
+        /// What `harvest run` exits with.
+        exit_code: u8,
+        /// The workflow's outputs, as far as they could be computed.
+        outputs: Map<String, Value>,
+        /// The root cause where it did not succeed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<RunError>,
+    },
+}
+
+/// The beginning of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// The workflow's name.
+    pub workflow: String,
+    /// The checked workflow, component digests included.
+    pub definition: Arc<Workflow>,
+    /// The text it was checked from.
+    pub source: String,
+    /// The file's absolute path; for people, never read again.
+    pub file: String,
+    /// Input values, defaults included.
+    pub inputs: Map<String, Value>,
+    /// What expressions see as `run`: `id`, `workflow`, `trigger`, `author`.
+    pub run: Map<String, Value>,
+    /// Names of the secrets that had a value.
+    #[serde(default)]
+    pub secrets: std::collections::BTreeSet<String>,
+}
+
+/// A time that a run waits for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timer {
+    /// The delay before this attempt of a step.
+    Retry {
+        /// Which step.
+        step: StepId,
+        /// The attempt that will follow.
+        attempt: u32,
+    },
+    /// The run's own `timeout`.
+    Run,
+    /// The time that `finally` may take.
+    Finally,
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every step succeeded or was skipped.
+    Succeeded,
+    /// A step used up its attempts.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+    /// A step or the run took too long.
+    TimedOut,
+}
+
+impl Outcome {
+    /// The word in listings, JSON and expressions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// Why a run did not succeed: the first failure, not what followed from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunError {
+    /// The step that failed, unless it was the run itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepId>,
+    /// How and why.
+    #[serde(flatten)]
+    pub error: StepError,
+}
+
+/// Work that the state calls for right now; derived, never stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Journal `StepStarted`, then run the attempt.
+    Start {
+        /// Which step.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Journal `StepSkipped`.
+    Skip {
+        /// Which step.
+        step: StepId,
+        /// Why.
+        reason: String,
+    },
+    /// Stop the attempt and journal how it ended.
+    Stop {
+        /// Which step.
+        step: StepId,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Journal `TimerElapsed` once the clock reaches the time.
+    Wait {
+        /// Which timer.
+        timer: Timer,
+        /// Milliseconds since 1970.
+        until_ms: i64,
+    },
+    /// Journal `RunFinished`.
+    Finish(Box<Finish>),
+}
+
+/// What `RunFinished` will say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finish {
+    /// How the run ends.
+    pub state: Outcome,
+    /// The workflow's outputs.
+    pub outputs: Map<String, Value>,
+    /// The root cause.
+    pub error: Option<RunError>,
+}
