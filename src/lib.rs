@@ -16,6 +16,7 @@
 
 pub mod bell;
 pub mod capability;
+pub mod host;
 pub mod id;
 pub mod journal;
 pub mod network;

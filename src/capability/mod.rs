@@ -1,6 +1,7 @@
 //! What components can reach, one trait each; providers live below. Knows nothing of workflows, runs or wasm.
 
 pub mod git;
+pub mod mask;
 pub mod sandbox;
 pub mod secret;
 pub mod secret_source;

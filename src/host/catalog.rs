@@ -1,0 +1,72 @@
+//! Finds the components that workflow files name: the embedded ones by name, anyone's by path. Runs nothing.
+
+use super::component::{COMPONENT_LIMIT, Library, LoadError};
+use crate::workflow::types::{Catalog, ComponentType};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+include!(concat!(env!("OUT_DIR"), "/guests.rs"));
+
+/// The components that one workflow file can name.
+pub struct Components {
+    library: Library,
+    /// Directory of the workflow file.
+    base: PathBuf,
+    /// What was looked up before, so that a file that names a component twice gets the same content twice.
+    found: Mutex<HashMap<String, Arc<ComponentType>>>,
+}
+
+impl Components {
+    /// A catalog whose relative paths start at `base`.
+    pub fn new(library: Library, base: impl Into<PathBuf>) -> Self {
+        Self { library, base: base.into(), found: Mutex::default() }
+    }
+
+    fn find(&self, uses: &str) -> Result<ComponentType, String> {
+        if let Some((name, bytes)) = GUESTS.iter().find(|(name, _)| *name == uses) {
+            return self.library.add(name, bytes).map_err(|error| format!("component {name}: {error}"));
+        }
+        if !uses.ends_with(".wasm") {
+            return Err(format!(
+                "there is no component {uses}; built in are {}, and a file is written as ./name.wasm",
+                self.names().join(", ")
+            ));
+        }
+        let path = self.base.join(uses);
+        let bytes = read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
+            _ => format!("cannot read {}: {error}", path.display()),
+        })?;
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        self.library.add(&stem, &bytes).map_err(|error| match error {
+            LoadError::TooLarge(_) => format!("{uses} has more than {} MiB", COMPONENT_LIMIT >> 20),
+            error => format!("{uses}: {error}"),
+        })
+    }
+}
+
+impl Catalog for Components {
+    fn component(&self, uses: &str) -> Result<Arc<ComponentType>, String> {
+        let mut found = self.found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = found.get(uses) {
+            return Ok(known.clone());
+        }
+        let component = Arc::new(self.find(uses)?);
+        found.insert(uses.to_owned(), component.clone());
+        Ok(component)
+    }
+
+    fn names(&self) -> Vec<String> {
+        GUESTS.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+}
+
+/// Reads at most one byte more than a component may have.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(COMPONENT_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
