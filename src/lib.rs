@@ -17,6 +17,8 @@
 pub mod bell;
 pub mod capability;
 pub mod host;
+pub mod config;
+pub mod engine;
 pub mod id;
 pub mod journal;
 pub mod network;

@@ -1,0 +1,163 @@
+//! Carries runs out: asks the run core what should be happening, makes it happen, journals what became of it. Knows the
+//! journal and the executor by their traits alone; never a store, a provider or wasm.
+
+mod clock;
+mod driver;
+mod lease;
+#[cfg(test)]
+mod tests;
+
+pub use clock::{Clock, SystemClock};
+pub use lease::{Lease, Leases};
+
+use crate::id::RunId;
+use crate::journal::{Journal, JournalError, Record, RunRow};
+use crate::run::{Event, Illegal, Outcome, Run, RunError, RunStarted};
+use crate::step::Executor;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Events read at a time when a run is replayed.
+const READ_CHUNK: usize = 1_000;
+
+/// Drives runs to their end.
+#[derive(Clone)]
+pub struct Engine {
+    journal: Arc<dyn Journal>,
+    executor: Arc<dyn Executor>,
+    clock: Arc<dyn Clock>,
+}
+
+/// How a driven run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// How.
+    pub state: Outcome,
+    /// What to exit with.
+    pub exit_code: u8,
+    /// The workflow's outputs.
+    pub outputs: Map<String, Value>,
+    /// The root cause where it did not succeed.
+    pub error: Option<RunError>,
+}
+
+/// Why a run could not be driven on. The run itself is intact: `harvest resume` continues it.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal's events contradict each other, or an event cannot be read.
+    #[error("the journal of run {run} cannot be followed: {why}")]
+    Broken {
+        /// Whose.
+        run: RunId,
+        /// What is wrong.
+        why: String,
+    },
+    /// No such run.
+    #[error("there is no run {0}")]
+    NotFound(RunId),
+}
+
+impl Engine {
+    /// An engine over these.
+    pub fn new(journal: Arc<dyn Journal>, executor: Arc<dyn Executor>, clock: Arc<dyn Clock>) -> Self {
+        Self { journal, executor, clock }
+    }
+
+    /// Journals the beginning of a run. It exists once this returns.
+    ///
+    /// # Errors
+    /// Where the journal fails.
+    pub async fn begin(&self, run: &RunId, started: RunStarted) -> Result<(), EngineError> {
+        let at = self.clock.now();
+        let event = Event::RunStarted(Box::new(started));
+        let state = Run::begin(at.as_millisecond(), &event).map_err(|error| broken(run, &error))?;
+        let row = row(run, &state, None);
+        self.journal.append(run, 0, vec![Record::of(1, at, &event)?], row).await?;
+        Ok(())
+    }
+
+    /// Drives a run that this process holds the lease of, from wherever its journal stands, to its end.
+    ///
+    /// # Errors
+    /// Where the journal fails or cannot be followed.
+    pub async fn drive(&self, run: &RunId) -> Result<Ended, EngineError> {
+        driver::Driver::load(self.clone(), run.clone()).await?.drive().await
+    }
+
+    /// Asks a run to stop, whichever process drives it. Returns false where it has already ended.
+    ///
+    /// # Errors
+    /// Where the journal fails or has no such run.
+    pub async fn cancel(&self, run: &RunId, note: Option<String>) -> Result<bool, EngineError> {
+        loop {
+            let (state, seq, _) = self.replay(run).await?;
+            if state.finished().is_some() {
+                return Ok(false);
+            }
+            let event = Event::CancelRequested { note: note.clone() };
+            let at = self.clock.now();
+            let row = row(run, &state, None);
+            match self.journal.append(run, seq, vec![Record::of(seq + 1, at, &event)?], row).await {
+                Ok(()) => return Ok(true),
+                Err(JournalError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The state of a run, its last sequence number, and its last event.
+    ///
+    /// # Errors
+    /// Where the journal fails, has no such run, or cannot be followed.
+    pub async fn replay(&self, run: &RunId) -> Result<(Run, u64, Event), EngineError> {
+        let mut events = self.events(run, 0).await?.into_iter();
+        let (mut seq, at_ms, mut last) = events.next().ok_or_else(|| EngineError::NotFound(run.clone()))?;
+        let mut state = Run::begin(at_ms, &last).map_err(|error| broken(run, &error))?;
+        for (next, at_ms, event) in events {
+            state.apply(at_ms, &event).map_err(|error| broken(run, &error))?;
+            (seq, last) = (next, event);
+        }
+        Ok((state, seq, last))
+    }
+
+    /// Events after `seq` with their sequence numbers and times.
+    ///
+    /// # Errors
+    /// Where the journal fails or an event cannot be read.
+    pub async fn events(&self, run: &RunId, after: u64) -> Result<Vec<(u64, i64, Event)>, EngineError> {
+        let mut events: Vec<(u64, i64, Event)> = Vec::new();
+        loop {
+            let from = events.last().map_or(after, |(seq, ..)| *seq);
+            let records = self.journal.read(run, from, READ_CHUNK).await?;
+            if records.is_empty() {
+                return Ok(events);
+            }
+            for record in records {
+                events.push((record.seq, record.at.as_millisecond(), record.event(run)?));
+            }
+        }
+    }
+}
+
+/// The listing row that follows from a state.
+fn row(run: &RunId, state: &Run, finished_at: Option<jiff::Timestamp>) -> RunRow {
+    let started_at = jiff::Timestamp::from_millisecond(state.started_ms()).unwrap_or_default();
+    let cost = state.cost();
+    RunRow {
+        run: run.clone(),
+        workflow: state.started().workflow.clone(),
+        state: state.state_word().into(),
+        started_at,
+        finished_at,
+        usd: cost.map(|(usd, _)| usd),
+        tokens: cost.map(|(_, tokens)| tokens),
+    }
+}
+
+fn broken(run: &RunId, illegal: &Illegal) -> EngineError {
+    EngineError::Broken { run: run.clone(), why: illegal.to_string() }
+}
