@@ -1,7 +1,7 @@
 //! The journal: the events of every run, on disk before anything follows from them.
 //!
 //! [`Journal`] is the seam: it moves bytes, knows no event and no state, and never retries a write whose sync failed.
-//! [`sqlite`] keeps it on disk, [`memory`] in a map for tests; [`contract`] is what both must do.
+//! [`sqlite`] keeps it on disk, [`memory`] in a map for tests; `contract` is what both must do.
 //!
 //! What never happens here: an append is acknowledged before it is synced; a changed, missing or swapped record is
 //! handed out; two writers who have not seen each other's records both succeed; a listing disagrees with the events.
@@ -200,10 +200,10 @@ impl fmt::Display for Damage {
             (Some(run), Some(seq)) => {
                 write!(f, "run {run}, event {seq}: {}; events from {seq} on are lost", self.what)?;
             }
-            (Some(run), None) => write!(f, "run {run}: {}", self.what)?,
+            (Some(run), None) => write!(f, "run {run}: {}; this run cannot be read", self.what)?,
             (None, _) => f.write_str(&self.what)?,
         }
-        f.write_str("; `harvest journal verify` lists all damage, a backup brings it back")
+        f.write_str("; a backup of the journal brings it back")
     }
 }
 

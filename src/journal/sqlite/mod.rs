@@ -1,7 +1,7 @@
 //! The journal in one SQLite file. Other processes read and append while this one runs.
 //!
 //! SQLite is in WAL mode with `synchronous = FULL`: the log is synced at every commit, before the commit returns. One
-//! thread commits ([`committer`]), many appends in one transaction where many wait; readers have connections of their
+//! thread commits (`committer`), many appends in one transaction where many wait; readers have connections of their
 //! own and never wait for it. After a crash the next opening is immediate: nothing is checked then, everything is
 //! checked when it is read.
 
