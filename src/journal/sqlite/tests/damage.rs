@@ -1,7 +1,6 @@
 //! Damaged files: an error that says what is lost, never wrong data.
 
 use super::*;
-use proptest::prelude::Rng;
 
 /// Runs in the journal that is damaged, and events in each.
 const RUNS: u64 = 30;

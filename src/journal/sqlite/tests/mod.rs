@@ -136,16 +136,12 @@ async fn waiting_appends_share_commits() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), sent).await.unwrap();
-    let commits = || Connection::open(home.path().join(FILE)).unwrap();
-    let before = commits();
-    let version = |connection: &Connection| -> i64 {
-        connection.pragma_query_value(None, "data_version", |row| row.get(0)).unwrap()
-    };
-    let start = version(&before);
     lock.rollback().unwrap();
     while let Some(outcome) = appends.join_next().await {
         outcome.unwrap().unwrap();
     }
-    assert_ne!(version(&before), start);
+    // Every commit writes the pages it touches, so 500 commits would fill the log up to its checkpoint at 4 MB.
+    let log = home.path().join("journal.db-wal").metadata().unwrap().len();
+    assert!(log < 2_000_000, "500 small appends wrote {log} bytes");
     assert_eq!(journal.verify().await.unwrap().records, 500);
 }
