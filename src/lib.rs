@@ -16,9 +16,9 @@
 
 pub mod bell;
 pub mod capability;
-pub mod host;
 pub mod config;
 pub mod engine;
+pub mod host;
 pub mod id;
 pub mod journal;
 pub mod network;
