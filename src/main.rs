@@ -1,5 +1,10 @@
 //! The `harvest` binary; everything is in the library.
 
+use harvest::capability::sandbox::local;
+
 fn main() -> std::process::ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == local::ENTRY) {
+        local::sandbox_main();
+    }
     std::process::ExitCode::SUCCESS
 }

@@ -1,5 +1,7 @@
 //! Sandboxes: isolated file trees in which commands run. The model is Modal's, so that any provider can serve it.
 
+pub mod local;
+
 use super::Result;
 use super::secret::Secret;
 pub use crate::network::Network;

@@ -1,5 +1,7 @@
 //! Volumes: named directories that outlive sandboxes. Their content is hostile to readers on the host.
 
+pub mod directory;
+
 use super::Result;
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -1,0 +1,128 @@
+//! The init process of a sandbox: builds the file tree, gives up its powers, then forks a helper per request.
+//!
+//! It never reads the details of a request, so no secret passes through its memory. When the host closes the socket it
+//! exits, and the kernel kills every process of the sandbox with it.
+
+use super::super::plan::{Ids, Plan, Reply, Request};
+use super::super::wire;
+use super::{Failure, files, mounts, seccomp, shim, sys, tree};
+use crate::step::ErrorKind;
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// chown, dac_override, fowner, fsetid, kill, setgid, setuid, net_bind_service, sys_chroot, setfcap.
+const CAPABILITIES: u64 =
+    1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 18 | 1 << 31;
+
+/// Runs the init process; standard input is the host's socket. Ends with the process.
+pub(super) fn run(plan: &Plan, boot: BorrowedFd<'_>, gate: OwnedFd, signals: BorrowedFd<'_>) -> ! {
+    if let Err(failure) = build(plan, gate) {
+        let reply = Reply::Failed { kind: failure.kind, message: failure.message };
+        drop(wire::send(boot, &reply, &[]));
+        sys::exit(1);
+    }
+    drop(wire::send(boot, &Reply::Ready, &[]));
+    serve(signals)
+}
+
+fn build(plan: &Plan, gate: OwnedFd) -> Result<(), Failure> {
+    let step = |doing: &'static str| move |error: std::io::Error| Failure::io(doing, error);
+    // Opened while still the host's user: the state directory is closed to the ids of the sandbox.
+    let tree = mounts::Tree::open(plan)?;
+    if !matches!(wire::receive::<()>(gate.as_fd()), Ok(Some(_))) {
+        return Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up"));
+    }
+    if plan.ids == Ids::Range {
+        sys::become_user(0, 0, &[]).map_err(step("take on the ids of the sandbox"))?;
+    }
+    // Only now: changing ids clears the setting.
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
+        .map_err(step("tie the sandbox to its launcher"))?;
+    // The launcher holds the other end for as long as it lives.
+    if sys::poll([gate.as_fd()], 0)[0] {
+        return Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up"));
+    }
+    drop(gate);
+    sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(step("hide the init process"))?;
+    if plan.isolate_network {
+        sys::raise_loopback().map_err(step("raise the loopback interface"))?;
+    }
+    sys::set_hostname("sandbox").map_err(step("name the sandbox"))?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    tree.build(plan)?;
+    if let Some(limit) = plan.process_limit {
+        sys::limit_resource(libc::RLIMIT_NPROC, limit).map_err(step("limit the number of processes"))?;
+    }
+    sys::limit_resource(libc::RLIMIT_CORE, 0).map_err(step("switch off core dumps"))?;
+    sys::new_session();
+    sys::limit_capabilities(CAPABILITIES).map_err(step("give up capabilities"))?;
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(step("give up new privileges"))?;
+    sys::install_filter(&seccomp::program(plan.ids != Ids::Range))
+        .map_err(|error| Failure::unavailable("seccomp filters are refused", error))
+}
+
+/// Takes requests until the host closes the socket.
+fn serve(signals: BorrowedFd<'_>) -> ! {
+    let stdin = std::io::stdin();
+    let host = stdin.as_fd();
+    let mut helpers = HashSet::new();
+    loop {
+        let [request, signal] = sys::poll([host, signals], -1);
+        if signal {
+            while sys::next_signal(signals).is_some() {}
+            reap(&mut helpers, signals);
+        }
+        if request {
+            match wire::receive::<Request>(host) {
+                Ok(Some((request, fds))) => helpers.extend(start(request, fds, signals)),
+                _ => sys::exit(0),
+            }
+        }
+    }
+}
+
+/// Forks the helper for one request and returns its pid.
+fn start(request: Request, fds: Vec<OwnedFd>, signals: BorrowedFd<'_>) -> Option<libc::pid_t> {
+    if fds.len() < 2 {
+        return None;
+    }
+    match sys::fork() {
+        Ok(Some(pid)) => Some(pid),
+        Ok(None) => {
+            let result = match request {
+                Request::Exec => shim::run(&fds, signals),
+                Request::Read => files::read(&fds),
+                Request::Write => files::write(&fds),
+                Request::Listen => files::listen(&fds),
+            };
+            if let Err(failure) = result {
+                let reply = Reply::Failed { kind: failure.kind, message: failure.message };
+                drop(wire::send(fds[1].as_fd(), &reply, &[]));
+            }
+            sys::exit(0)
+        }
+        Err(error) => {
+            let reply = Reply::Failed {
+                kind: ErrorKind::QUOTA,
+                message: format!(
+                    "the sandbox has reached its limit of processes ({error}): end some, or make it larger"
+                ),
+            };
+            drop(wire::send(fds[1].as_fd(), &reply, &[]));
+            None
+        }
+    }
+}
+
+/// Reaps the dead. Where a helper was killed from inside the sandbox, what it watched over ends up here and is killed.
+fn reap(helpers: &mut HashSet<libc::pid_t>, signals: BorrowedFd<'_>) {
+    let mut dead = Vec::new();
+    while let Ok(Some(child)) = sys::reap() {
+        dead.push(child);
+    }
+    while let Some((pid, status)) = dead.pop() {
+        if helpers.remove(&pid) && !(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0) {
+            dead.extend(tree::kill_descendants(signals, helpers));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The launcher: makes the namespaces of one sandbox, maps its ids, and waits for its init process.
+//!
+//! It holds the sandbox's lock until the last process of the sandbox is gone, so a lock that is free means an idle
+//! sandbox. It dies with the host (PDEATHSIG, and the init process sees the closed socket) and the sandbox dies with it.
+
+use super::super::plan::{Ids, Plan, RANGE_BASE, RANGE_COUNT, Reply};
+use super::super::wire;
+use super::{Failure, init, sys};
+use crate::step::ErrorKind;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Exit code of a launcher that was started by hand or whose host is gone.
+const NOT_FOR_PEOPLE: i32 = 64;
+
+/// Runs the launcher on the socket at standard input and returns its exit code.
+pub(super) fn run() -> i32 {
+    // SIGTERM instead of SIGKILL: the launcher must outlive its init process to keep the lock until all is gone.
+    let Ok(signals) = sys::signals() else { return NOT_FOR_PEOPLE };
+    if sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong).is_err() {
+        return NOT_FOR_PEOPLE;
+    }
+    let stdin = std::io::stdin();
+    let Ok(Some(((), mut fds))) = wire::receive(stdin.as_fd()) else {
+        eprintln!("this is how harvest starts sandboxes; it is not for people: try `harvest exec -- CMD`");
+        return NOT_FOR_PEOPLE;
+    };
+    if fds.len() != 3 {
+        return NOT_FOR_PEOPLE;
+    }
+    let lock = fds.pop();
+    let (Some(boot), Some(plan)) = (fds.pop(), fds.pop()) else { return NOT_FOR_PEOPLE };
+    let plan: Plan = match wire::recall(&plan) {
+        Ok(plan) => plan,
+        Err(_) => return NOT_FOR_PEOPLE,
+    };
+    sys::close_on_exec();
+    match launch(&plan, &boot, signals.as_fd()) {
+        Ok((pid, _alive)) => wait(pid, signals.as_fd()),
+        Err(failure) => {
+            let reply = Reply::Failed { kind: failure.kind, message: failure.message };
+            drop(wire::send(boot.as_fd(), &reply, &[]));
+        }
+    }
+    drop(lock);
+    0
+}
+
+/// Starts the init process and lets it go on once its ids are mapped. It sees by the returned socket whether the launcher
+/// still lives.
+fn launch(plan: &Plan, boot: &OwnedFd, signals: BorrowedFd<'_>) -> Result<(libc::pid_t, OwnedFd), Failure> {
+    for cgroup in &plan.cgroups {
+        fs::write(cgroup, "0").map_err(|error| Failure::io("join the sandbox's cgroup", error))?;
+    }
+    let mut namespaces = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP;
+    if plan.isolate_network {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    let (go, gate) = wire::pair().map_err(|error| Failure::io("make a socket pair", error))?;
+    let child = sys::clone_into(namespaces).map_err(|error| explain_clone(&error))?;
+    let Some(pid) = child else {
+        drop(go);
+        init::run(plan, boot.as_fd(), gate, signals);
+    };
+    drop(gate);
+    let mapped = map_ids(pid, plan.ids).and_then(|()| {
+        wire::send(go.as_fd(), &(), &[]).map_err(|error| Failure::io("start the init process", error))
+    });
+    if let Err(failure) = mapped {
+        sys::signal(pid, libc::SIGKILL);
+        return Err(failure);
+    }
+    Ok((pid, go))
+}
+
+fn map_ids(pid: libc::pid_t, ids: Ids) -> Result<(), Failure> {
+    let write = |file: &str, content: String| {
+        fs::write(format!("/proc/{pid}/{file}"), content).map_err(|error| {
+            Failure::unavailable(&format!("writing {file} of a new user namespace was refused"), error)
+        })
+    };
+    match ids {
+        Ids::Range => {
+            write("uid_map", format!("0 {RANGE_BASE} {RANGE_COUNT}"))?;
+            write("gid_map", format!("0 {RANGE_BASE} {RANGE_COUNT}"))
+        }
+        Ids::Emulated { uid, gid } => {
+            if uid == 0 {
+                return Err(Failure::new(ErrorKind::UNAVAILABLE, "user 0 of the host is never mapped"));
+            }
+            write("setgroups", "deny".into())?;
+            write("uid_map", format!("0 {uid} 1"))?;
+            write("gid_map", format!("0 {gid} 1"))
+        }
+    }
+}
+
+fn explain_clone(error: &std::io::Error) -> Failure {
+    let missing = match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            "user namespaces are refused; on Ubuntu `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, on Debian \
+             `sysctl kernel.unprivileged_userns_clone=1`, in a container allow them in its seccomp profile"
+        }
+        Some(libc::ENOSPC) => {
+            "the limit of user namespaces is reached; raise `sysctl user.max_user_namespaces`"
+        }
+        Some(libc::EAGAIN) => {
+            return Failure::new(ErrorKind::QUOTA, "cannot fork: the machine's process limit is reached");
+        }
+        Some(libc::ENOSYS | libc::EINVAL) => {
+            "the kernel lacks a namespace or clone3; Linux 5.14 or later is needed"
+        }
+        _ => "new namespaces cannot be made",
+    };
+    Failure::unavailable(missing, error)
+}
+
+/// Waits until the init process, and with it every process of the sandbox, is gone.
+fn wait(pid: libc::pid_t, signals: BorrowedFd<'_>) {
+    loop {
+        match sys::reap() {
+            Ok(Some((dead, _))) if dead == pid => return,
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return,
+            _ => {}
+        }
+        sys::poll([signals], -1);
+        while let Some(signal) = sys::next_signal(signals) {
+            if signal == libc::SIGTERM {
+                sys::signal(pid, libc::SIGKILL);
+            }
+        }
+    }
+}

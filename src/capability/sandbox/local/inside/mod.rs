@@ -1,0 +1,52 @@
+//! Everything that runs as a process of the sandbox: the launcher, the init process, and its helpers.
+//!
+//! These processes have one thread, no runtime and no environment. They take orders over an inherited socket and must
+//! never hold a secret longer than it takes to hand it to the command it belongs to.
+
+mod files;
+mod init;
+mod launcher;
+mod mounts;
+mod seccomp;
+mod shim;
+mod sys;
+mod tree;
+
+use crate::step::ErrorKind;
+use std::fmt::Display;
+
+/// First argument that makes the harvest binary a process of a sandbox instead of the command line.
+pub const ENTRY: &str = "__sandbox";
+
+/// Runs the launcher of a sandbox and never returns. `main` calls it first of all when the first argument is [`ENTRY`]:
+/// before any thread starts, because only a process with one thread can make a user namespace.
+pub fn sandbox_main() -> ! {
+    let code = launcher::run();
+    std::process::exit(code)
+}
+
+/// Why something inside did not work, ready to be sent to the host.
+#[derive(Debug)]
+struct Failure {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl Failure {
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// A failure of the machine to isolate: `missing` names the feature and the remedy.
+    fn unavailable(missing: &str, error: impl Display) -> Self {
+        Self::new(
+            ErrorKind::UNAVAILABLE,
+            format!("this machine cannot isolate a sandbox: {missing} ({error})"),
+        )
+    }
+
+    fn io(doing: impl Display, error: impl Into<std::io::Error>) -> Self {
+        let error = crate::capability::CapabilityError::io(doing, &error.into());
+        Self::new(error.kind, error.message)
+    }
+}

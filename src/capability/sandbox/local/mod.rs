@@ -1,0 +1,304 @@
+//! The local provider: sandboxes from kernel namespaces and overlayfs on this machine, for root and ordinary users.
+//!
+//! The host starts a launcher (this binary again, [`inside`]), which makes the namespaces; an init process builds the
+//! file tree and takes requests over a socket that only the host holds. No other program is run, and nothing is less
+//! isolated where isolation fails: [`LocalProvider::open`] refuses and says what is missing.
+
+mod base;
+mod channel;
+mod inside;
+mod instance;
+mod plan;
+mod process;
+mod spawn;
+mod store;
+mod wire;
+
+use super::{BuildLog, ImageInfo, ImageSpec, Isolation, Network, Sandbox, SandboxProvider, SandboxSpec};
+use crate::capability::volume::VolumeStore;
+use crate::capability::volume::directory::DirectoryVolumes;
+use crate::capability::{CapabilityError, Result};
+use crate::step::ErrorKind;
+use async_trait::async_trait;
+use channel::Channel;
+pub use inside::{ENTRY, sandbox_main};
+use instance::LocalSandbox;
+use plan::{Bind, Ids, Plan, Reply};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use store::{Lock, Store};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+/// How long the processes of a sandbox may take to come up.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long to wait for the processes of an earlier sandbox with the same id to be gone.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// Pause between two looks at a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// Longest life of a sandbox that names none.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A service outside that sandboxes reach through the host, which adds the credentials.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// What steps call it, such as `anthropic`.
+    pub name: String,
+    /// Where requests go, such as `https://api.anthropic.com`.
+    pub base_url: String,
+    /// The operator's own, used where the caller brings none.
+    pub credentials: Vec<super::Credential>,
+}
+
+/// Makes sandboxes on this machine. State lies under one directory, which only its owner can enter.
+pub struct LocalProvider {
+    store: Store,
+    ids: Ids,
+    launcher: PathBuf,
+    upstreams: Arc<Vec<Upstream>>,
+    volumes: Arc<DirectoryVolumes>,
+    open: Mutex<HashMap<String, (SandboxSpec, Weak<LocalSandbox>)>>,
+}
+
+impl LocalProvider {
+    /// A provider with its state under `home`. `launcher` is the harvest binary, whose `main` calls [`sandbox_main`];
+    /// normally `/proc/self/exe`. Fails with `unavailable` where ids cannot be mapped safely.
+    pub fn new(home: &Path, launcher: PathBuf, upstreams: Vec<Upstream>) -> Result<Self> {
+        let ids = choose_ids()?;
+        let store = Store::new(home, ids)?;
+        let (uid, gid) = ids.root();
+        let volumes = Arc::new(DirectoryVolumes::new(&store.volumes(), uid, gid)?);
+        Ok(Self { store, ids, launcher, upstreams: Arc::new(upstreams), volumes, open: Mutex::default() })
+    }
+
+    async fn lock(&self, id: &str) -> Result<Lock> {
+        let deadline = tokio::time::Instant::now() + LOCK_LIMIT;
+        loop {
+            if let Some(lock) = self.store.try_lock(id)? {
+                return Ok(lock);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(CapabilityError::new(
+                    ErrorKind::CONFLICT,
+                    format!("sandbox {id} is open in another process; end that first, or use another id"),
+                ));
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+    }
+
+    /// The sandbox with this id that this process has open.
+    fn opened(&self, id: &str) -> Option<(SandboxSpec, Arc<LocalSandbox>)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let (spec, sandbox) = open.get(id)?;
+        let sandbox = sandbox.upgrade().filter(|sandbox| sandbox.is_open())?;
+        Some((spec.clone(), sandbox))
+    }
+
+    async fn start(&self, spec: &SandboxSpec, lock: Lock) -> Result<LocalSandbox> {
+        if spec.image != "host" {
+            return Err(CapabilityError::new(
+                ErrorKind::NOT_FOUND,
+                format!(
+                    "there is no image `{}`; build it with `harvest image build`, or use `host`",
+                    spec.image
+                ),
+            ));
+        }
+        let mut volumes = Vec::new();
+        for (target, name) in &spec.volumes {
+            if !target.starts_with('/') || target.trim_matches('/').is_empty() {
+                return Err(CapabilityError::new(
+                    ErrorKind::INVALID,
+                    format!("volume {name} cannot be mounted at `{target}`: give an absolute path below /"),
+                ));
+            }
+            volumes.push(Bind { source: self.volumes.make(name)?, target: target.clone(), required: true });
+        }
+        let isolate_network = spec.network != Network::Host;
+        let plan = Plan {
+            ids: self.ids,
+            lower: vec![base::layer(&self.store, self.ids)?],
+            directory: self.store.prepare_sandbox(&spec.id)?,
+            binds: base::binds(!isolate_network),
+            volumes,
+            isolate_network,
+            workdir: spec.workdir.clone(),
+            cgroups: Vec::new(),
+            process_limit: None,
+        };
+        let failed = |error: io::Error| CapabilityError::io("start the launcher of a sandbox", &error);
+        let json = serde_json::to_vec(&plan).map_err(|error| failed(error.into()))?;
+        let details = wire::memory(&json).map_err(failed)?;
+        let (control, inside) = wire::pair().map_err(failed)?;
+        let (boot, boot_inside) = wire::pair().map_err(failed)?;
+        wire::send(control.as_fd(), &(), &[details.as_fd(), boot_inside.as_fd(), lock.0.as_fd()])
+            .map_err(failed)?;
+        drop(boot_inside);
+        let child = spawn::launcher(&self.launcher, inside).await.map_err(failed)?;
+        let ended = watch_over(child, lock).map_err(failed)?;
+        let boot = Channel::new(boot).map_err(failed)?;
+        let control = Channel::new(control).map_err(failed)?;
+        match tokio::time::timeout(START_LIMIT, boot.receive::<Reply>()).await {
+            Ok(Ok(Some((Reply::Ready, _)))) => {}
+            Ok(Ok(Some((Reply::Failed { kind, message }, _)))) => {
+                return Err(CapabilityError::new(kind, message));
+            }
+            Ok(_) => {
+                return Err(CapabilityError::new(
+                    ErrorKind::UNAVAILABLE,
+                    format!(
+                        "the launcher of sandboxes ended early: is {} harvest itself?",
+                        self.launcher.display()
+                    ),
+                ));
+            }
+            Err(_) => {
+                return Err(CapabilityError::new(
+                    ErrorKind::UNAVAILABLE,
+                    format!("the sandbox did not come up within {} s", START_LIMIT.as_secs()),
+                ));
+            }
+        }
+        Ok(LocalSandbox {
+            id: spec.id.clone(),
+            control,
+            environment: spec.env.clone(),
+            workdir: spec.workdir.clone(),
+            user: spec.user.clone(),
+            isolation: Isolation {
+                ids: if self.ids == Ids::Range { "range" } else { "emulated" }.into(),
+                memory: "none".into(),
+                pids: "rlimit".into(),
+                network: match spec.network {
+                    Network::None => "none",
+                    Network::Host => "host",
+                    Network::Allow(_) => "allow-list",
+                }
+                .into(),
+            },
+            ended,
+            running: Arc::default(),
+        })
+    }
+}
+
+/// Reaps the launcher when it ends, which is when the last process of the sandbox is gone, and lets go of the lock.
+fn watch_over(mut child: std::process::Child, lock: Lock) -> io::Result<watch::Receiver<bool>> {
+    let pid = rustix::process::Pid::from_child(&child);
+    let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    // SAFETY: an owned descriptor stays open and the same until it is dropped, with the registration.
+    let handle = unsafe { AsyncFd::register_with_interest(handle, tokio::io::Interest::READABLE) }?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        drop(handle.readable().await);
+        drop(child.wait());
+        drop(lock);
+        sender.send_replace(true);
+    });
+    Ok(receiver)
+}
+
+/// Maps a range of ids as root, the caller's own id otherwise. Never the host's root.
+fn choose_ids() -> Result<Ids> {
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    if uid != 0 {
+        return Ok(Ids::Emulated { uid, gid });
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map")
+        .map_err(|error| CapabilityError::io("read /proc/self/uid_map", &error))?;
+    let covers = map.lines().any(|line| {
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        matches!(numbers[..], [first, _, count] if first <= u64::from(plan::RANGE_BASE)
+            && first + count >= u64::from(plan::RANGE_BASE) + u64::from(plan::RANGE_COUNT))
+    });
+    if covers {
+        return Ok(Ids::Range);
+    }
+    Err(CapabilityError::new(
+        ErrorKind::UNAVAILABLE,
+        "this root has too few user ids to give a sandbox ids of its own; run harvest as an ordinary user instead",
+    ))
+}
+
+#[async_trait]
+impl SandboxProvider for LocalProvider {
+    async fn open(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>> {
+        Store::check_id(&spec.id)?;
+        if let Some((opened, sandbox)) = self.opened(&spec.id) {
+            if opened == spec {
+                return Ok(sandbox);
+            }
+            return Err(CapabilityError::new(
+                ErrorKind::CONFLICT,
+                format!("sandbox {} is already open with another definition; end it first", spec.id),
+            ));
+        }
+        let lock = self.lock(&spec.id).await?;
+        let sandbox = Arc::new(self.start(&spec, lock).await?);
+        let lifetime = spec.timeout.unwrap_or(LIFETIME);
+        let mortal = Arc::downgrade(&sandbox);
+        let mut ended = sandbox.ended.clone();
+        tokio::spawn(async move {
+            if tokio::time::timeout(lifetime, ended.wait_for(|ended| *ended)).await.is_err()
+                && let Some(sandbox) = mortal.upgrade()
+            {
+                tracing::warn!(sandbox = sandbox.id, "ending a sandbox that has reached its longest life");
+                drop(sandbox.end().await);
+            }
+        });
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, (_, sandbox)| sandbox.strong_count() > 0);
+        open.insert(spec.id.clone(), (spec, Arc::downgrade(&sandbox)));
+        Ok(sandbox)
+    }
+
+    async fn list(&self) -> Result<Vec<(String, bool)>> {
+        let ids = self.store.sandboxes()?;
+        ids.into_iter()
+            .map(|id| Ok((self.store.try_lock(&id)?.is_none(), id)))
+            .map(|pair| pair.map(|(running, id)| (id, running)))
+            .collect()
+    }
+
+    async fn remove(&self, id: &str) -> Result<()> {
+        Store::check_id(id)?;
+        if let Some((_, sandbox)) = self.opened(id) {
+            sandbox.end().await?;
+        }
+        let lock = self.lock(id).await?;
+        let directory = self.store.sandbox(id);
+        let removed = tokio::task::spawn_blocking(move || store::remove_tree(&directory)).await;
+        removed
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| CapabilityError::io(format!("remove sandbox {id}"), &error))?;
+        drop(lock);
+        Ok(())
+    }
+
+    async fn build_image(&self, _: &ImageSpec, _: Option<&str>, _: BuildLog) -> Result<(String, bool)> {
+        Err(CapabilityError::new(ErrorKind::UNAVAILABLE, "images are not available yet"))
+    }
+
+    async fn tag_image(&self, _: &str, _: &str) -> Result<()> {
+        Err(CapabilityError::new(ErrorKind::UNAVAILABLE, "images are not available yet"))
+    }
+
+    async fn find_image(&self, image: &str) -> Result<Option<String>> {
+        Ok((image == "host").then(|| image.into()))
+    }
+
+    async fn list_images(&self) -> Result<Vec<ImageInfo>> {
+        Ok(Vec::new())
+    }
+
+    fn volumes(&self) -> Arc<dyn VolumeStore> {
+        self.volumes.clone()
+    }
+}

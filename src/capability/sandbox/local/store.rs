@@ -1,0 +1,215 @@
+//! The state directory: `layers`, `images`, `volumes`, `sandboxes`. Knows paths and locks, runs nothing.
+//!
+//! Everything that is published appears by a rename, after its content is on disk, so a crash leaves either all or nothing.
+
+use super::plan::Ids;
+use crate::capability::{CapabilityError, Result};
+use crate::step::ErrorKind;
+use rustix::fs::FlockOperation;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Longest id of a sandbox, in characters.
+const ID_LIMIT: usize = 100;
+
+/// The directories under a home.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    home: PathBuf,
+    ids: Ids,
+}
+
+/// A held lock on one sandbox; free again when every copy of its descriptor is closed.
+#[derive(Debug)]
+pub(super) struct Lock(pub(super) File);
+
+impl Store {
+    /// Makes the directories, open to nobody else.
+    pub(super) fn new(home: &Path, ids: Ids) -> Result<Self> {
+        let home = std::path::absolute(home)
+            .map_err(|error| CapabilityError::io(format!("use {} as home", home.display()), &error))?;
+        for name in ["layers", "images", "volumes", "sandboxes"] {
+            make_private(&home.join(name))?;
+        }
+        Ok(Self { home, ids })
+    }
+
+    pub(super) fn layers(&self) -> PathBuf {
+        self.home.join("layers")
+    }
+
+    pub(super) fn images(&self) -> PathBuf {
+        self.home.join("images")
+    }
+
+    pub(super) fn volumes(&self) -> PathBuf {
+        self.home.join("volumes")
+    }
+
+    pub(super) fn sandbox(&self, id: &str) -> PathBuf {
+        self.home.join("sandboxes").join(id)
+    }
+
+    /// Ids of sandboxes that have files, sorted.
+    pub(super) fn sandboxes(&self) -> Result<Vec<String>> {
+        names_in(&self.home.join("sandboxes"))
+    }
+
+    /// Checks an id before it becomes a path.
+    pub(super) fn check_id(id: &str) -> Result<()> {
+        let known =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+        if id.is_empty() || id.len() > ID_LIMIT || !id.bytes().all(known) {
+            return Err(CapabilityError::new(
+                ErrorKind::INVALID,
+                format!("`{id}` is no id of a sandbox: use 1 to {ID_LIMIT} of a-z, 0-9, `_` and `-`"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes a sandbox's directories where missing: the overlay's upper and work directory, its mount point.
+    pub(super) fn prepare_sandbox(&self, id: &str) -> Result<PathBuf> {
+        let directory = self.sandbox(id);
+        make_private(&directory)?;
+        for name in ["upper", "work", "root"] {
+            self.make_owned(&directory.join(name))?;
+        }
+        Ok(directory)
+    }
+
+    /// Makes a directory that belongs to the root of sandboxes.
+    pub(super) fn make_owned(&self, path: &Path) -> Result<()> {
+        let failed = |error: io::Error| CapabilityError::io(format!("make {}", path.display()), &error);
+        match fs::create_dir(path) {
+            Ok(()) => {
+                let (uid, gid) = self.ids.root();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+                lchown(path, Some(uid), Some(gid)).map_err(failed)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Takes the lock of a sandbox; `None` while a process of it lives.
+    pub(super) fn try_lock(&self, id: &str) -> Result<Option<Lock>> {
+        // Beside the sandbox's directory, so that removing the directory does not remove a lock that others wait for.
+        let path = self.home.join("sandboxes").join(format!(".{id}.lock"));
+        let file = open_lock(&path)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(CapabilityError::io(format!("lock {}", path.display()), &errno.into())),
+        }
+    }
+
+    /// The layer `name`, made by `build` in a directory of its own where there is none yet.
+    pub(super) fn publish_layer(
+        &self,
+        name: &str,
+        build: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let layer = self.layers().join(name);
+        if layer.is_dir() {
+            return Ok(layer);
+        }
+        let temporary = self.layers().join(unique(".making"));
+        let failed = |error: io::Error| CapabilityError::io(format!("make layer {name}"), &error);
+        fs::create_dir(&temporary).map_err(failed)?;
+        build(&temporary)?;
+        sync_tree(&temporary).map_err(failed)?;
+        publish(&temporary, &layer).map_err(failed)?;
+        Ok(layer)
+    }
+}
+
+/// Makes a directory open to its owner alone, with its parents.
+pub(super) fn make_private(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| CapabilityError::io(format!("make {}", path.display()), &error))
+}
+
+/// Opens or makes a file to lock. Never inherited by other programs.
+pub(super) fn open_lock(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| CapabilityError::io(format!("open {}", path.display()), &error))
+}
+
+/// Names in a directory that do not start with a dot, sorted; none where it is missing.
+pub(super) fn names_in(directory: &Path) -> Result<Vec<String>> {
+    let failed = |error: io::Error| CapabilityError::io(format!("list {}", directory.display()), &error);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry.map_err(failed)?.file_name().into_string()
+            && !name.starts_with('.')
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// A name that no other process or thread uses.
+pub(super) fn unique(prefix: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{prefix}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Moves a finished directory into place. Where another process was faster, its equal copy stays and ours goes.
+pub(super) fn publish(temporary: &Path, target: &Path) -> io::Result<()> {
+    match fs::rename(temporary, target) {
+        Ok(()) => {}
+        Err(_) if target.is_dir() => return remove_tree(temporary),
+        Err(error) => return Err(error),
+    }
+    match target.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Puts a whole tree on disk with one call on its file system.
+pub(super) fn sync_tree(directory: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(directory)?)?)
+}
+
+/// Deletes a tree, also where it holds directories that their owner cannot enter. Links are not followed.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn open_up(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        open_up(&entry?.path())?;
+    }
+    Ok(())
+}
