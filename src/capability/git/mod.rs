@@ -4,6 +4,20 @@
 //! credential, bare to sandbox and back as a bundle. The host never runs git in a tree or with a configuration that a
 //! sandbox can write, and no credential enters a sandbox.
 
+mod address;
+mod bare;
+mod bundle;
+mod command;
+mod deliver;
+mod exchange;
+mod failure;
+mod local;
+mod reference;
+mod settings;
+mod view;
+
+pub use local::LocalGit;
+
 use super::Result;
 use super::sandbox::Sandbox;
 use super::secret::Secret;
@@ -40,7 +54,9 @@ pub trait Repository: Send + Sync {
     async fn resolve(&self, reference: Option<&str>) -> Result<Fetched>;
     /// Fetches a ref (the remote's HEAD by default) into the bare repository.
     async fn fetch(&self, reference: Option<&str>, depth: Option<u32>) -> Result<Fetched>;
-    /// Writes a bundle of a fetched commit into the sandbox at `path`; inside it is `refs/heads/harvest-base`.
+    /// Writes a bundle of a commit that this run fetched into the sandbox at `path`; inside it is
+    /// `refs/heads/harvest-base`. Where history is cut, `path.shallow` lists the commits it is cut at, fit to be
+    /// `.git/shallow`.
     async fn send(&self, sandbox: &dyn Sandbox, sha: &str, path: &str) -> Result<()>;
     /// Reads a bundle from the sandbox into the bare repository under `refs/harvest/RUN/...`, with fsck and size limits,
     /// and returns the commit it holds.
