@@ -158,8 +158,7 @@ fn owner_and_name(text: &str) -> Option<(&str, &str)> {
 fn on_this_machine(url: &reqwest::Url) -> bool {
     url.host_str().is_some_and(|host| {
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     })
 }
 
@@ -217,8 +216,11 @@ mod tests {
 
     #[test]
     fn the_same_remote_has_one_identity() {
-        for text in ["https://example.com/g/sub/p", "https://EXAMPLE.com/g/sub/p.git", "https://example.com:443/g/sub/p/"]
-        {
+        for text in [
+            "https://example.com/g/sub/p",
+            "https://EXAMPLE.com/g/sub/p.git",
+            "https://example.com:443/g/sub/p/",
+        ] {
             assert_eq!(parse(text).unwrap().identity, "example.com/g/sub/p", "{text}");
         }
     }

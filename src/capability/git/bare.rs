@@ -84,8 +84,12 @@ impl Bare {
     pub(super) async fn lock(&self) -> Result<Lock> {
         let path = self.path.with_extension("lock");
         let broken = |error: &std::io::Error| CapabilityError::io(format!("lock {}", path.display()), error);
-        let file =
-            File::options().create(true).truncate(false).write(true).open(&path).map_err(|error| broken(&error))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| broken(&error))?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             match file.try_lock() {

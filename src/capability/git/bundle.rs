@@ -48,7 +48,9 @@ impl Header {
                 }
             } else if let Some(need) = line.strip_prefix('-') {
                 let need = need.split(' ').next().unwrap_or_default();
-                needs.push(Some(need).filter(|need| is_sha(need)).ok_or_else(|| bad("is malformed"))?.to_owned());
+                needs.push(
+                    Some(need).filter(|need| is_sha(need)).ok_or_else(|| bad("is malformed"))?.to_owned(),
+                );
             } else {
                 let (name, reference) = line.split_once(' ').ok_or_else(|| bad("is malformed"))?;
                 if !is_sha(name) || reference.is_empty() {

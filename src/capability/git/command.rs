@@ -176,7 +176,12 @@ impl Git {
     }
 
     /// Lets `command` talk to `origin`, with the credential where there is one.
-    pub(super) fn online(&self, mut git: GitCommand, origin: &str, credential: Option<&Secret>) -> GitCommand {
+    pub(super) fn online(
+        &self,
+        mut git: GitCommand,
+        origin: &str,
+        credential: Option<&Secret>,
+    ) -> GitCommand {
         let settings = self.settings.get_or_init(|| Settings::read(&self.environment));
         git.command.envs(settings.environment.iter().map(|(name, value)| (name, value)));
         git.config.extend(settings.config.iter().cloned());
@@ -324,7 +329,8 @@ impl GitCommand {
                 }
             };
             let ((), (), words) = tokio::try_join!(feed, drain, listen)?;
-            let status = running.0.wait().await.map_err(|error| CapabilityError::io("wait for git", &error))?;
+            let status =
+                running.0.wait().await.map_err(|error| CapabilityError::io("wait for git", &error))?;
             Ok((status, words))
         };
         let (status, words) = tokio::time::timeout(self.time, work).await.map_err(|_| {

@@ -94,7 +94,8 @@ impl LocalRepository {
                 }
             }
         }
-        let mut file = FileSink::create(directory.join(format!(".{}", ulid::Ulid::generate())), LARGEST).await?;
+        let mut file =
+            FileSink::create(directory.join(format!(".{}", ulid::Ulid::generate())), LARGEST).await?;
         file.take(Header::text(sha, &reference, &needs).as_bytes()).await?;
         let mut wanted = format!("{sha}\n");
         for need in &needs {
@@ -108,7 +109,10 @@ impl LocalRepository {
             .success("bundle the commit")?;
         file.keep(&path).await?;
         bare.keep(Origin::Delivered, sha).await?;
-        Ok(Delivery { reference, fetch: format!("git fetch {} {branch}", shell_word(&path.to_string_lossy())) })
+        Ok(Delivery {
+            reference,
+            fetch: format!("git fetch {} {branch}", shell_word(&path.to_string_lossy())),
+        })
     }
 }
 
@@ -123,7 +127,13 @@ pub(super) struct FileSink {
 impl FileSink {
     /// A new file of at most `limit` bytes.
     pub(super) async fn create(path: PathBuf, limit: u64) -> Result<Self> {
-        let file = tokio::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).await;
+        let file = tokio::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .await;
         let file = file.map_err(|error| CapabilityError::io(format!("make {}", path.display()), &error))?;
         Ok(Self { file, path, left: limit, limit })
     }
@@ -171,6 +181,7 @@ impl Drop for FileSink {
 
 /// A word for a POSIX shell, quoted where it must be.
 fn shell_word(text: &str) -> String {
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte));
+    let plain = !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte));
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -13,8 +13,6 @@ use async_trait::async_trait;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::time::Duration;
 
-/// Largest bundle taken from a sandbox, in bytes.
-const LARGEST: u64 = 1 << 30;
 /// Longest that moving a bundle may take.
 const TIME: Duration = Duration::from_secs(30 * 60);
 /// Most of a command's complaint that is kept, in bytes.
@@ -52,7 +50,7 @@ impl LocalRepository {
     pub(super) async fn receive_bundle(&self, sandbox: &dyn Sandbox, path: &str) -> Result<String> {
         check_path(path)?;
         let name = format!("bundle-{}", ulid::Ulid::generate());
-        let mut file = FileSink::create(self.places.scratch.join(name), LARGEST).await?;
+        let mut file = FileSink::create(self.places.scratch.join(name), self.places.largest_bundle).await?;
         let command = ["cat", "--", path].map(str::to_owned).to_vec();
         let mut process = sandbox.exec(ExecSpec { command, ..ExecSpec::default() }).await?;
         in_time(async {
@@ -86,7 +84,7 @@ impl LocalRepository {
         let _lock = bare.lock().await?;
         bare.git(LOCAL_TIME)
             .args(["index-pack", "--stdin", "--fix-thin", "--strict"])
-            .args([format!("--max-input-size={LARGEST}")])
+            .args([format!("--max-input-size={}", self.places.largest_bundle)])
             .input_file(reader)
             .run()
             .await?

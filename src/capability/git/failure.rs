@@ -8,9 +8,10 @@ use crate::step::ErrorKind;
 const QUOTED: usize = 1024;
 
 /// What git's words mean, first match first.
-const MEANINGS: [(&str, ErrorKind); 35] = [
+const MEANINGS: [(&str, ErrorKind); 36] = [
     ("returned error: 429", ErrorKind::RATE_LIMITED),
     ("Authentication failed", ErrorKind::DENIED),
+    ("unable to get password from user", ErrorKind::DENIED),
     ("could not read Username", ErrorKind::DENIED),
     ("could not read Password", ErrorKind::DENIED),
     ("returned error: 401", ErrorKind::DENIED),
@@ -64,11 +65,8 @@ pub(super) fn explain(doing: &str, words: &str) -> CapabilityError {
 
 /// Git's words as one printable line: what matters is at the end.
 fn quote(words: &str) -> String {
-    let lines: Vec<&str> = words
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("hint:"))
-        .collect();
+    let lines: Vec<&str> =
+        words.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:")).collect();
     let mut text: String = lines.join("; ").chars().filter(|c| !c.is_control()).collect();
     if text.len() > QUOTED {
         let from = text.ceil_char_boundary(text.len() - QUOTED);
@@ -92,7 +90,10 @@ mod tests {
             kind("fatal: could not read Username for 'https://github.com': terminal prompts disabled"),
             ErrorKind::DENIED
         );
-        assert_eq!(kind("fatal: unable to access 'https://h/': Could not resolve host: h"), ErrorKind::NETWORK);
+        assert_eq!(
+            kind("fatal: unable to access 'https://h/': Could not resolve host: h"),
+            ErrorKind::NETWORK
+        );
         assert_eq!(
             kind("fatal: unable to access 'https://h/': server certificate verification failed."),
             ErrorKind::NETWORK
@@ -103,7 +104,8 @@ mod tests {
 
     #[test]
     fn messages_are_one_bounded_printable_line() {
-        let message = explain("fetch x", &format!("remote: \x1b[31m{}\nfatal: the end\n", "y".repeat(9000))).message;
+        let message =
+            explain("fetch x", &format!("remote: \x1b[31m{}\nfatal: the end\n", "y".repeat(9000))).message;
         assert!(message.len() < 1200 && !message.contains('\x1b') && message.contains("fatal: the end"));
     }
 }

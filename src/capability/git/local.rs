@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// Age past which a temporary file is left over from a killed process.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Largest bundle taken from a sandbox unless said otherwise, in bytes.
+const LARGEST_BUNDLE: u64 = 1 << 30;
 /// Deepest history that can be asked for, in commits.
 const DEEPEST: u32 = 1_000_000;
 
@@ -44,6 +46,8 @@ pub(super) struct Places {
     pub(super) scratch: PathBuf,
     /// What runs leave behind for people.
     pub(super) artifacts: PathBuf,
+    /// Largest bundle taken from a sandbox, in bytes.
+    pub(super) largest_bundle: u64,
 }
 
 impl LocalGit {
@@ -53,8 +57,12 @@ impl LocalGit {
     /// `owner/name` in place of `https://github.com`.
     pub fn new(home: &Path, environment: BTreeMap<String, String>) -> Result<Self> {
         let copies = home.join("git");
-        let places =
-            Places { scratch: copies.join("tmp"), artifacts: home.join("artifacts"), copies: copies.clone() };
+        let places = Places {
+            scratch: copies.join("tmp"),
+            artifacts: home.join("artifacts"),
+            largest_bundle: LARGEST_BUNDLE,
+            copies: copies.clone(),
+        };
         let empty = copies.join("home");
         for directory in [&places.scratch, &places.artifacts, &empty] {
             private_directory(directory)?;
@@ -62,6 +70,18 @@ impl LocalGit {
         sweep(&places.scratch);
         let github = environment.get("HARVEST_GITHUB_URL").cloned().unwrap_or_else(|| GITHUB.to_owned());
         Ok(Self { git: Arc::new(Git::new(environment, &empty)), places: Arc::new(places), github })
+    }
+
+    /// Takes bundles of at most `bytes` from sandboxes, in place of 1 GiB.
+    pub fn with_largest_bundle(mut self, bytes: u64) -> Self {
+        let old = &*self.places;
+        self.places = Arc::new(Places {
+            copies: old.copies.clone(),
+            scratch: old.scratch.clone(),
+            artifacts: old.artifacts.clone(),
+            largest_bundle: bytes,
+        });
+        self
     }
 }
 
@@ -78,9 +98,10 @@ pub(super) fn private_directory(path: &Path) -> Result<()> {
 fn sweep(scratch: &Path) {
     let Ok(entries) = fs::read_dir(scratch) else { return };
     for entry in entries.flatten() {
-        let old = entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|modified| {
-            modified.elapsed().is_ok_and(|age| age > STALE)
-        });
+        let old = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > STALE));
         if old {
             let path = entry.path();
             let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -102,7 +123,8 @@ impl GitProvider for LocalGit {
             ));
         }
         let address = Address::parse(repo, &self.github)?;
-        let bare = |shallow| Bare::new(self.git.clone(), &self.places.copies, &address.identity, shallow, run);
+        let bare =
+            |shallow| Bare::new(self.git.clone(), &self.places.copies, &address.identity, shallow, run);
         Ok(Arc::new(LocalRepository {
             git: self.git.clone(),
             places: self.places.clone(),
@@ -137,7 +159,11 @@ struct Found {
 
 impl LocalRepository {
     /// Runs `command` with this repository as its remote; `arguments` receives what to call it.
-    async fn contact(&self, command: GitCommand, arguments: impl FnOnce(&str) -> Vec<String>) -> Result<Finished> {
+    async fn contact(
+        &self,
+        command: GitCommand,
+        arguments: impl FnOnce(&str) -> Vec<String>,
+    ) -> Result<Finished> {
         match &self.address.location {
             Location::Remote { url, origin } => {
                 let command = command.args(arguments(url));
@@ -220,7 +246,8 @@ impl LocalRepository {
             )
         })?;
         let branch = listing.head().map(str::to_owned);
-        let wanted = branch.as_ref().map_or_else(|| "HEAD".to_owned(), |branch| format!("refs/heads/{branch}"));
+        let wanted =
+            branch.as_ref().map_or_else(|| "HEAD".to_owned(), |branch| format!("refs/heads/{branch}"));
         Ok(Found { wanted, fetched: Fetched { sha: sha.to_owned(), branch } })
     }
 
@@ -252,8 +279,14 @@ impl LocalRepository {
         let fetch = |refspec: String| {
             let depth = depth.map(|depth| format!("--depth={depth}"));
             self.contact(bare.git(NETWORK_TIME), move |remote| {
-                let fixed =
-                    ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--force"];
+                let fixed = [
+                    "fetch",
+                    "--quiet",
+                    "--no-tags",
+                    "--no-write-fetch-head",
+                    "--no-recurse-submodules",
+                    "--force",
+                ];
                 let mut args: Vec<String> = fixed.iter().map(|arg| (*arg).to_owned()).collect();
                 args.extend(depth);
                 args.extend(["--".to_owned(), remote.to_owned(), refspec]);
@@ -403,8 +436,11 @@ impl LocalRepository {
             ));
         }
         let source = bare.reference(Origin::Received, sha);
-        let source =
-            if bare.holds(Origin::Received, sha).await? { source } else { bare.reference(Origin::Fetched, sha) };
+        let source = if bare.holds(Origin::Received, sha).await? {
+            source
+        } else {
+            bare.reference(Origin::Fetched, sha)
+        };
         // The repository's owner sees the refs of this run alone.
         let server = self
             .git
@@ -421,7 +457,8 @@ impl LocalRepository {
                 .to_vec()
         })
         .await?;
-        view.adopt().map_err(|error| CapabilityError::io(self.doing("hand new files to the owner of"), &error))?;
+        view.adopt()
+            .map_err(|error| CapabilityError::io(self.doing("hand new files to the owner of"), &error))?;
         finished.success(&self.doing(&format!("write {target} into")))?;
         Ok(())
     }

@@ -95,7 +95,8 @@ mod tests {
              [credential]\nhelper=store\n[url \"ext::x\"]\ninsteadOf=https://\n[core]\nsshCommand=evil\n",
         )
         .unwrap();
-        let settings = Settings::read(&environment(file.path(), &[("SSL_CERT_FILE", "/weaker"), ("NO_PROXY", "x")]));
+        let settings =
+            Settings::read(&environment(file.path(), &[("SSL_CERT_FILE", "/weaker"), ("NO_PROXY", "x")]));
         let config: Vec<_> = settings.config.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(config, ["http.sslcainfo=/ca", "http.proxy=http://p", "http.https://h.sslcapath=/dir"]);
         assert_eq!(settings.environment, [("NO_PROXY".to_owned(), "x".to_owned())]);

@@ -40,7 +40,9 @@ fn small(path: &Path) -> Result<Option<String>> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = match fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
             return Ok(None);
         }
         Err(error) => return Err(io("read", path, &error)),
@@ -59,7 +61,10 @@ impl View {
         let missing = || {
             CapabilityError::new(
                 ErrorKind::NOT_FOUND,
-                format!("{} is not a git repository; name the directory that holds .git, or a bare one", root.display()),
+                format!(
+                    "{} is not a git repository; name the directory that holds .git, or a bare one",
+                    root.display()
+                ),
             )
         };
         let dot_git = root.join(".git");
@@ -220,7 +225,8 @@ fn reachable(path: &Path, owner: Owner) -> bool {
 fn refuse_sha256(common: &Path) -> Result<()> {
     let config = small(&common.join("config"))?.unwrap_or_default().to_ascii_lowercase();
     let sha256 = config.lines().any(|line| {
-        line.split_once('=').is_some_and(|(key, value)| key.trim() == "objectformat" && value.contains("sha256"))
+        line.split_once('=')
+            .is_some_and(|(key, value)| key.trim() == "objectformat" && value.contains("sha256"))
     });
     if sha256 {
         return Err(CapabilityError::new(

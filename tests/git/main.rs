@@ -1,0 +1,8 @@
+//! The git capability with real git: local repositories and https, hostile ones, bundles, credentials.
+
+mod bundles;
+mod hostile;
+mod https;
+mod local;
+mod tree;
+mod world;
