@@ -7,7 +7,7 @@ use harvest::step::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Takes a commit to a work tree as a sandbox would, changes it there, and hands back the new commit.
-pub async fn session(host: &Host, repository: &dyn Repository, base: &str, message: &str) -> String {
+pub(crate) async fn session(host: &Host, repository: &dyn Repository, base: &str, message: &str) -> String {
     let tree = host.path(&format!("tree-{message}"));
     let bundle = host.path(&format!("{message}.bundle"));
     repository.send(&Tree, base, bundle.to_str().unwrap()).await.unwrap();

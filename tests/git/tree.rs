@@ -10,7 +10,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
-pub struct Tree;
+pub(crate) struct Tree;
 
 struct Running {
     child: Child,

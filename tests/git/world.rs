@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 /// Runs git as a person would, without their configuration.
-pub fn git(directory: &Path, args: &[&str]) -> String {
+pub(crate) fn git(directory: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .current_dir(directory)
         .args(args)
@@ -35,7 +35,7 @@ pub fn git(directory: &Path, args: &[&str]) -> String {
 }
 
 /// A repository with three commits on `main`, a branch `develop` and an annotated tag `v1`.
-pub fn sample(path: &Path) -> PathBuf {
+pub(crate) fn sample(path: &Path) -> PathBuf {
     std::fs::create_dir_all(path).unwrap();
     git(path, &["init", "-q"]);
     for number in 1..=3 {
@@ -49,14 +49,14 @@ pub fn sample(path: &Path) -> PathBuf {
 }
 
 /// The host's side: a home, a run, and a provider on it.
-pub struct Host {
-    pub directory: tempfile::TempDir,
-    pub run: RunId,
-    pub provider: LocalGit,
+pub(crate) struct Host {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) run: RunId,
+    pub(crate) provider: LocalGit,
 }
 
 impl Host {
-    pub fn new(environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut all = BTreeMap::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]);
         all.extend(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -64,34 +64,34 @@ impl Host {
         Self { provider, run: RunId::generate(), directory }
     }
 
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.directory.path().join("home")
     }
 
     /// A path beside the home.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().canonicalize().unwrap().join(name)
     }
 
-    pub async fn open(&self, repo: &str) -> Arc<dyn Repository> {
+    pub(crate) async fn open(&self, repo: &str) -> Arc<dyn Repository> {
         self.provider.open(&self.run, repo, None).await.unwrap()
     }
 
-    pub async fn open_with(&self, repo: &str, token: &str) -> Arc<dyn Repository> {
+    pub(crate) async fn open_with(&self, repo: &str, token: &str) -> Arc<dyn Repository> {
         self.provider.open(&self.run, repo, Some(Secret::new("token", token))).await.unwrap()
     }
 }
 
 /// `git http-backend` behind TLS.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     directory: tempfile::TempDir,
-    pub base: String,
+    pub(crate) base: String,
 }
 
 impl Server {
     /// Serves the bare repositories that it is given; `password` opens those under `/private`.
-    pub fn start(password: &str) -> Self {
+    pub(crate) fn start(password: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let mut authority = rcgen::CertificateParams::new([]).unwrap();
@@ -123,12 +123,12 @@ impl Server {
         Self { child, directory, base }
     }
 
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         self.directory.path().join("ca.pem").to_str().unwrap().to_owned()
     }
 
     /// Publishes a bare copy of `source` as `name`.
-    pub fn publish(&self, source: &Path, name: &str) -> PathBuf {
+    pub(crate) fn publish(&self, source: &Path, name: &str) -> PathBuf {
         let target = self.directory.path().join("root").join(name);
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         git(source, &["clone", "-q", "--bare", ".", target.to_str().unwrap()]);
@@ -136,7 +136,7 @@ impl Server {
     }
 
     /// The requests so far, one JSON object each.
-    pub fn requests(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn requests(&self) -> Vec<serde_json::Value> {
         std::fs::read_to_string(self.directory.path().join("log"))
             .unwrap_or_default()
             .lines()
@@ -153,7 +153,7 @@ impl Drop for Server {
 }
 
 /// Every file below `directory` that holds `text`.
-pub fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
+pub(crate) fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
