@@ -62,8 +62,12 @@ fn watch(root: &Path, names: &[String]) {
         println!("cargo::rerun-if-changed={}", root.join(file).display());
     }
     for name in names {
-        for file in ["Cargo.toml", "src"] {
-            println!("cargo::rerun-if-changed={}", root.join("guests").join(name).join(file).display());
+        for file in ["Cargo.toml", "src", "wit"] {
+            let path = root.join("guests").join(name).join(file);
+            // Cargo takes a missing file for a changed one.
+            if path.exists() {
+                println!("cargo::rerun-if-changed={}", path.display());
+            }
         }
     }
 }

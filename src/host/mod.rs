@@ -1,12 +1,34 @@
 //! Runs steps: loads components, reads their types, hands them their handles, calls them. The only module that names
 //! wasmtime. It never decides what runs when, and never writes the journal.
 
+mod attempt;
+mod bindings;
+mod budget;
 mod cache;
 mod catalog;
 mod component;
+mod context;
 mod engine;
+mod executor;
+mod git;
+mod handle;
+mod images;
+mod instance;
+mod output;
+mod process;
+mod reveal;
+mod run;
+mod sandbox_types;
+mod sandboxes;
+mod stdio;
+mod store;
+mod streams;
 mod types;
 mod value;
+mod volumes;
 
+pub use budget::Limits;
 pub use catalog::Components;
 pub use component::{COMPONENT_LIMIT, Library, LoadError};
+pub use context::{Providers, RunSetup};
+pub use executor::HostExecutor;

@@ -198,8 +198,11 @@ fn handle(resolve: &Resolve, ty: Wit) -> Option<Param> {
             Param::Secret { optional: false } => Some(Param::Secret { optional: true }),
             _ => None,
         },
-        TypeDefKind::List(item) => match handle(resolve, named_value(resolve, *item)?)? {
-            Param::Secret { optional: false } => Some(Param::Secrets),
+        // Owned ones too: bindings for Rust cannot lift a list of borrowed handles.
+        TypeDefKind::List(item) => match kind(resolve, named_value(resolve, *item)?)? {
+            TypeDefKind::Handle(Handle::Borrow(id) | Handle::Own(id)) if resource(resolve, *id)? == "secret" => {
+                Some(Param::Secrets)
+            }
             _ => None,
         },
         _ => None,
@@ -256,7 +259,7 @@ fn convert(resolve: &Resolve, ty: Wit) -> Result<Type, String> {
         TypeDefKind::Handle(_) => {
             return Err(
                 "a handle is passed as `borrow<sandbox>`, `borrow<secret>`, `option<borrow<secret>>` or \
-                        `list<tuple<string, borrow<secret>>>`, and as nothing else"
+                        `list<tuple<string, secret>>`, borrowed or not, and as nothing else"
                     .into(),
             );
         }

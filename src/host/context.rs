@@ -1,0 +1,123 @@
+//! What belongs to a run while it runs here: its sandboxes, its secrets, where its files go. Registered by whoever
+//! drives the run, dropped on release.
+
+use crate::capability::git::GitProvider;
+use crate::capability::mask::Masker;
+use crate::capability::sandbox::{Sandbox, SandboxProvider, SandboxSpec};
+use crate::capability::secret::Secret;
+use crate::capability::stream::StreamStore;
+use crate::capability::{CapabilityError, Result};
+use crate::id::{Digest, RunId};
+use crate::step::ErrorKind;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// The capabilities that every run shares.
+#[derive(Clone)]
+pub struct Providers {
+    /// Sandboxes, images and volumes.
+    pub sandboxes: Arc<dyn SandboxProvider>,
+    /// Git over the network; `None` where this host has no git.
+    pub git: Option<Arc<dyn GitProvider>>,
+    /// What steps say.
+    pub streams: Arc<dyn StreamStore>,
+}
+
+/// What a run needs of the host, already evaluated.
+#[derive(Clone, Debug, Default)]
+pub struct RunSetup {
+    /// The run's sandboxes by their name in the file. Ids are unique on this machine and the same after a restart.
+    pub sandboxes: BTreeMap<String, SandboxSpec>,
+    /// Names of sandboxes whose files stay after the run.
+    pub keep: BTreeSet<String>,
+    /// Values of the secrets that the run has, by their name in the file.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Names of the components that the run uses, by content. Components without one cannot use `store`.
+    pub components: BTreeMap<Digest, String>,
+    /// Directory for the artifacts of the run; made at first use, mode 0700.
+    pub artifacts: PathBuf,
+}
+
+/// A sandbox of a run, opened at most once.
+pub struct SandboxSlot {
+    spec: SandboxSpec,
+    provider: Arc<dyn SandboxProvider>,
+    opened: OnceCell<Arc<dyn Sandbox>>,
+    keep: bool,
+}
+
+impl SandboxSlot {
+    pub(super) fn id(&self) -> &str {
+        &self.spec.id
+    }
+
+    /// The sandbox; opened by whichever step comes first, the others wait for it.
+    pub(super) async fn open(&self) -> Result<Arc<dyn Sandbox>> {
+        self.opened.get_or_try_init(|| self.provider.open(self.spec.clone())).await.cloned()
+    }
+
+    async fn end(&self) -> Result<()> {
+        if let Some(sandbox) = self.opened.get() {
+            sandbox.terminate().await?;
+        }
+        match self.keep {
+            true => Ok(()),
+            // Also where it was never opened here: an earlier process may have.
+            false => self.provider.remove(self.id()).await,
+        }
+    }
+}
+
+/// A run as its steps see it.
+pub struct RunContext {
+    pub(super) run: RunId,
+    pub(super) sandboxes: BTreeMap<String, Arc<SandboxSlot>>,
+    pub(super) secrets: BTreeMap<String, Secret>,
+    pub(super) masker: Masker,
+    pub(super) components: BTreeMap<Digest, String>,
+    pub(super) artifacts: PathBuf,
+    pub(super) providers: Providers,
+}
+
+impl RunContext {
+    /// Fails where a secret cannot be masked.
+    pub(super) fn new(run: RunId, setup: RunSetup, providers: Providers) -> Result<Self> {
+        let masker = Masker::new(setup.secrets.values())?;
+        let slot = |(name, spec): (String, SandboxSpec)| {
+            let keep = setup.keep.contains(&name);
+            let provider = providers.sandboxes.clone();
+            (name, Arc::new(SandboxSlot { spec, provider, opened: OnceCell::new(), keep }))
+        };
+        Ok(Self {
+            run,
+            sandboxes: setup.sandboxes.into_iter().map(slot).collect(),
+            secrets: setup.secrets,
+            masker,
+            components: setup.components,
+            artifacts: setup.artifacts,
+            providers,
+        })
+    }
+
+    pub(super) fn sandbox(&self, name: &str) -> Result<Arc<SandboxSlot>> {
+        self.sandboxes
+            .get(name)
+            .cloned()
+            .ok_or_else(|| CapabilityError::new(ErrorKind::NOT_FOUND, format!("the run has no sandbox {name}")))
+    }
+
+    pub(super) fn secret(&self, name: &str) -> Option<Secret> {
+        self.secrets.get(name).cloned()
+    }
+
+    /// Ends the sandboxes and deletes those that are not kept.
+    pub(super) async fn end(&self) {
+        for slot in self.sandboxes.values() {
+            if let Err(error) = slot.end().await {
+                tracing::warn!("sandbox {} of run {} was not removed: {error}", slot.id(), self.run);
+            }
+        }
+    }
+}

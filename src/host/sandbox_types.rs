@@ -1,0 +1,216 @@
+//! `harvest:sandbox/types`: what a step does with the sandboxes it was handed.
+
+use super::bindings::harvest::sandbox::types::{
+    Credential, Error, ExecOptions, Exit, Host, HostProcess, HostSandbox, HostSecret, Output,
+};
+use super::handle::{Failure, ProcessHandle, SandboxHandle};
+use super::instance::State;
+use super::process::PROCESS_LIMIT;
+use crate::capability::sandbox::{self, Chunk, ExecSpec, ExitStatus};
+use crate::capability::secret::Secret;
+use crate::capability::CapabilityError;
+use crate::step::ErrorKind;
+use std::time::Duration;
+use wasmtime::component::Resource;
+
+/// Bytes of a file that a guest may read or write at once: half of its memory would be too much.
+const FILE_LIMIT: u64 = 64 << 20;
+
+impl Host for State {
+    fn convert_error(&mut self, failure: Failure) -> wasmtime::Result<Error> {
+        match failure {
+            Failure::Trap(error) => Err(error),
+            Failure::Guest(error) => Ok(for_guest(error)),
+        }
+    }
+}
+
+fn for_guest(CapabilityError { kind, message }: CapabilityError) -> Error {
+    match kind.as_str() {
+        "denied" => Error::Denied(message),
+        "not-found" => Error::NotFound(message),
+        "invalid" => Error::Invalid(message),
+        "conflict" => Error::Conflict(message),
+        "network" => Error::Network(message),
+        "unavailable" => Error::Unavailable(message),
+        "rate-limited" => Error::RateLimited(message),
+        "too-large" => Error::TooLarge(message),
+        "quota" => Error::Quota(message),
+        "timed-out" => Error::TimedOut(message),
+        "sandbox-lost" => Error::SandboxLost(message),
+        _ => Error::Other(message),
+    }
+}
+
+impl HostSecret for State {
+    async fn name(&mut self, secret: Resource<Secret>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&secret)?.name().to_owned())
+    }
+
+    async fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {
+        self.table.delete(secret)?;
+        Ok(())
+    }
+}
+
+impl HostSandbox for State {
+    async fn id(&mut self, sandbox: Resource<SandboxHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&sandbox)?.id().to_owned())
+    }
+
+    async fn exec(
+        &mut self,
+        sandbox: Resource<SandboxHandle>,
+        options: ExecOptions,
+    ) -> Result<Resource<ProcessHandle>, Failure> {
+        if self.attempt.processes.count() >= PROCESS_LIMIT {
+            let message = format!("a step runs at most {PROCESS_LIMIT} commands at once");
+            return Err(CapabilityError::new(ErrorKind::QUOTA, message).into());
+        }
+        let mut secrets = std::collections::BTreeMap::new();
+        for (variable, secret) in options.secrets {
+            secrets.insert(variable, self.table.get(&secret)?.clone());
+        }
+        let spec = ExecSpec {
+            command: options.command,
+            env: options.env.into_iter().collect(),
+            secrets,
+            workdir: options.workdir,
+            stdin: options.stdin,
+        };
+        let sandbox = self.table.get(&sandbox)?.open().await?;
+        let process = sandbox.exec(spec).await?;
+        self.attempt.output.touch();
+        let running = self.attempt.processes.add(process);
+        Ok(self.table.push(ProcessHandle { running, tee: options.tee })?)
+    }
+
+    async fn read_file(
+        &mut self,
+        sandbox: Resource<SandboxHandle>,
+        path: String,
+        limit: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let sandbox = self.table.get(&sandbox)?.open().await?;
+        Ok(sandbox.read_file(&path, limit.min(FILE_LIMIT)).await?.into())
+    }
+
+    async fn write_file(
+        &mut self,
+        sandbox: Resource<SandboxHandle>,
+        path: String,
+        content: Vec<u8>,
+        mode: u32,
+    ) -> Result<(), Failure> {
+        let sandbox = self.table.get(&sandbox)?.open().await?;
+        Ok(sandbox.write_file(&path, &content, mode & 0o777).await?)
+    }
+
+    async fn forward(
+        &mut self,
+        sandbox: Resource<SandboxHandle>,
+        upstream: String,
+        credentials: Vec<Credential>,
+    ) -> Result<String, Failure> {
+        let mut held = Vec::with_capacity(credentials.len());
+        for Credential { header, prefix, secret } in credentials {
+            held.push(sandbox::Credential { header, prefix, secret: self.table.get(&secret)?.clone() });
+        }
+        let sandbox = self.table.get(&sandbox)?.open().await?;
+        Ok(sandbox.forward(&upstream, held).await?)
+    }
+
+    async fn snapshot(&mut self, sandbox: Resource<SandboxHandle>) -> Result<String, Failure> {
+        let sandbox = self.table.get(&sandbox)?.open().await?;
+        Ok(sandbox.snapshot().await?)
+    }
+
+    async fn drop(&mut self, sandbox: Resource<SandboxHandle>) -> wasmtime::Result<()> {
+        self.end_created(sandbox).await
+    }
+}
+
+impl HostProcess for State {
+    async fn next(
+        &mut self,
+        process: Resource<ProcessHandle>,
+        timeout_ms: Option<u64>,
+    ) -> Result<Output, Failure> {
+        let ProcessHandle { running, tee } = self.table.get(&process)?.clone();
+        let attempt = self.attempt.clone();
+        match within(timeout_ms, attempt.chunk(&running, tee)).await {
+            None => Ok(Output::Idle),
+            Some(chunk) => Ok(match chunk? {
+                Some(Chunk::Stdout(bytes)) => Output::Stdout(bytes.into()),
+                Some(Chunk::Stderr(bytes)) => Output::Stderr(bytes.into()),
+                None => Output::End,
+            }),
+        }
+    }
+
+    async fn write(&mut self, process: Resource<ProcessHandle>, data: Vec<u8>) -> Result<(), Failure> {
+        let running = self.table.get(&process)?.running.clone();
+        let attempt = self.attempt.clone();
+        let mut process = running.process.lock().await;
+        // A command that does not read must not keep the step from being cancelled.
+        tokio::select! {
+            written = process.write(&data) => Ok(written?),
+            () = attempt.processes.interrupt.cancelled() => {
+                Err(CapabilityError::new(ErrorKind::OTHER, "the step is being cancelled").into())
+            }
+        }
+    }
+
+    async fn close_stdin(&mut self, process: Resource<ProcessHandle>) -> wasmtime::Result<()> {
+        let running = self.table.get(&process)?.running.clone();
+        running.process.lock().await.close_stdin();
+        Ok(())
+    }
+
+    async fn signal(&mut self, process: Resource<ProcessHandle>, number: i32) -> Result<(), Failure> {
+        let running = self.table.get(&process)?.running.clone();
+        Ok(running.process.lock().await.signal(number).await?)
+    }
+
+    async fn kill(&mut self, process: Resource<ProcessHandle>) -> Result<(), Failure> {
+        let running = self.table.get(&process)?.running.clone();
+        Ok(running.process.lock().await.kill().await?)
+    }
+
+    async fn wait(
+        &mut self,
+        process: Resource<ProcessHandle>,
+        timeout_ms: Option<u64>,
+    ) -> Result<Exit, Failure> {
+        let ProcessHandle { running, tee } = self.table.get(&process)?.clone();
+        let attempt = self.attempt.clone();
+        let ended = async {
+            // Output that nobody reads still goes to the step's streams, and still is a sign of life.
+            while attempt.chunk(&running, tee).await?.is_some() {}
+            attempt.processes.wait(&running).await
+        };
+        match within(timeout_ms, ended).await {
+            None => Err(CapabilityError::new(ErrorKind::TIMED_OUT, "the command has not ended").into()),
+            Some(status) => Ok(match status? {
+                ExitStatus::Code(code) => Exit::Code(code),
+                ExitStatus::Signal(signal) => Exit::Signal(signal),
+            }),
+        }
+    }
+
+    async fn drop(&mut self, process: Resource<ProcessHandle>) -> wasmtime::Result<()> {
+        let handle = self.table.delete(process)?;
+        if let Err(error) = handle.running.process.lock().await.kill().await {
+            tracing::warn!("a command was not killed: {error}");
+        }
+        self.attempt.processes.forget(&handle.running);
+        Ok(())
+    }
+}
+
+async fn within<T>(timeout_ms: Option<u64>, future: impl Future<Output = T>) -> Option<T> {
+    match timeout_ms {
+        None => Some(future.await),
+        Some(millis) => tokio::time::timeout(Duration::from_millis(millis), future).await.ok(),
+    }
+}

@@ -1,0 +1,48 @@
+//! `harvest:sandbox/sandboxes`: further sandboxes, for components that were granted them.
+
+use super::bindings::harvest::sandbox::sandboxes::{Host, Network, Spec};
+use super::handle::{Failure, SandboxHandle};
+use super::instance::State;
+use crate::capability::sandbox::SandboxSpec;
+use crate::capability::{CapabilityError, sandbox};
+use crate::step::ErrorKind;
+use wasmtime::component::Resource;
+
+/// Sandboxes that one attempt may create.
+const CREATED_LIMIT: usize = 16;
+
+impl Host for State {
+    async fn create(&mut self, spec: Spec) -> Result<Resource<SandboxHandle>, Failure> {
+        if self.created == CREATED_LIMIT {
+            let message = format!("a step creates at most {CREATED_LIMIT} sandboxes");
+            return Err(CapabilityError::new(ErrorKind::QUOTA, message).into());
+        }
+        self.created += 1;
+        let call = &self.attempt.call;
+        let id = format!("{}-{}-{}-{}", call.run, call.step, call.attempt, self.created).to_lowercase();
+        let spec = SandboxSpec {
+            id: id.clone(),
+            image: spec.image,
+            env: spec.env.into_iter().collect(),
+            network: match spec.network {
+                Network::None => sandbox::Network::None,
+                Network::Host => sandbox::Network::Host,
+                Network::Allow(domains) => sandbox::Network::Allow(domains),
+            },
+            ..SandboxSpec::default()
+        };
+        self.attempt.created(id);
+        let sandbox = self.attempt.context.providers.sandboxes.open(spec).await?;
+        Ok(self.table.push(SandboxHandle::Created(sandbox))?)
+    }
+}
+
+impl State {
+    /// Drops a handle; a sandbox that the step created ends with it.
+    pub(super) async fn end_created(&mut self, sandbox: Resource<SandboxHandle>) -> wasmtime::Result<()> {
+        if let SandboxHandle::Created(sandbox) = self.table.delete(sandbox)? {
+            self.attempt.end_sandbox(sandbox.id()).await;
+        }
+        Ok(())
+    }
+}
