@@ -126,7 +126,7 @@ impl Library {
     }
 
     /// What a component added before declares.
-    pub fn declared(&self, digest: &Digest) -> Result<Declared, LoadError> {
+    pub(super) fn declared(&self, digest: &Digest) -> Result<Declared, LoadError> {
         if let Some(declared) = self.known_types(digest) {
             return Ok(declared);
         }

@@ -41,7 +41,7 @@ pub struct RunSetup {
 }
 
 /// A sandbox of a run, opened at most once.
-pub struct SandboxSlot {
+pub(super) struct SandboxSlot {
     spec: SandboxSpec,
     provider: Arc<dyn SandboxProvider>,
     opened: OnceCell<Arc<dyn Sandbox>>,
@@ -71,7 +71,7 @@ impl SandboxSlot {
 }
 
 /// A run as its steps see it.
-pub struct RunContext {
+pub(super) struct RunContext {
     pub(super) run: RunId,
     pub(super) sandboxes: BTreeMap<String, Arc<SandboxSlot>>,
     pub(super) secrets: BTreeMap<String, Secret>,

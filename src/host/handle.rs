@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A sandbox in a guest's hands. One of the run is opened at first use, so that a step that does nothing with it costs
 /// nothing.
-pub enum SandboxHandle {
+pub(super) enum SandboxHandle {
     /// A sandbox of the run.
     OfRun(Arc<SandboxSlot>),
     /// One that the step created; it ends with the handle.
@@ -35,18 +35,18 @@ impl SandboxHandle {
 
 /// A command that a step runs.
 #[derive(Clone)]
-pub struct ProcessHandle {
+pub(super) struct ProcessHandle {
     pub(super) running: Arc<Running>,
     /// Whether its output goes to the step's streams as well.
     pub(super) tee: bool,
 }
 
 /// A repository that a step opened.
-pub struct RepositoryHandle(pub(super) Arc<dyn Repository>);
+pub(super) struct RepositoryHandle(pub(super) Arc<dyn Repository>);
 
 /// How a host function fails: with an error that the guest handles, or by ending the step.
 #[derive(Debug)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The guest sees it as a case of its error variant.
     Guest(CapabilityError),
     /// The guest is trapped.

@@ -22,7 +22,7 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 const OUTPUTS_LIMIT: usize = 1 << 20;
 
 /// What host functions see.
-pub struct State {
+pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) attempt: Arc<Attempt>,
     /// Sandboxes that the step created, by number of them; see `sandboxes.rs`.
