@@ -1,3 +1,44 @@
-//! Build, demo and test commands of the project: `cargo xtask <command>`.
+//! Build, demo and test commands of the project: `cargo xtask <command>`. One file a command; never part of harvest.
 
-fn main() {}
+mod build;
+mod debian;
+mod demo;
+mod program;
+mod scripted_api;
+mod setup;
+mod test;
+mod wasm_target;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  setup                 bring in what a fresh machine lacks: the wasm32-wasip2 target
+  build                 the release binary, target/release/harvest
+  demo                  an agent session from end to end in a sample repository
+  test                  formatting, lints and every test
+  scripted-api NAME DIR a Messages API on loopback that follows a scenario, until standard input ends";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["setup"] => setup::run(),
+        ["build"] => build::run().map(drop),
+        ["demo"] => demo::run(),
+        ["test"] => test::run(),
+        ["scripted-api", name, directory] => scripted_api::run(name, directory),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! `cargo xtask demo`.
+
+pub(crate) fn run() -> Result<(), String> {
+    Err("not yet".into())
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask test`: formatting, lints and every test, with the minutes each part took.
+
+use crate::debian::{self, Need, Probe};
+use crate::program::Program;
+use crate::{setup, workspace};
+use std::time::Instant;
+
+/// What the tests start beyond what the build needs.
+const NEEDED: [Need; 5] = [
+    Need { probe: Probe::Program("git"), package: "git" },
+    Need { probe: Probe::Program("cc"), package: "gcc libc6-dev" },
+    Need { probe: Probe::Program("npm"), package: "npm" },
+    Need { probe: Probe::File("/usr/bin/python3"), package: "python3" },
+    Need { probe: Probe::Python("ensurepip, venv"), package: "python3-venv" },
+];
+
+/// Runs all parts, also after one has failed, and names those that did.
+pub(crate) fn run() -> Result<(), String> {
+    let mut report = Report::default();
+    report.part("setup", || debian::install(&NEEDED).and_then(|()| setup::run()));
+    if report.failed.is_empty() {
+        report.part("agent CLI", || agent_cli::agent_cli().map(drop));
+        report.part("lock files", lock_files);
+        report.part("format", format);
+        report.part("lints", lints);
+        report.part("lints of guests", lints_of_guests);
+        report.part("tests", || workspace::cargo().args(["test", "--workspace", "--locked"]).run());
+    }
+    report.print()
+}
+
+/// A lock file that cargo would change was not committed.
+fn lock_files() -> Result<(), String> {
+    for manifest in ["Cargo.toml", "guests/Cargo.toml"] {
+        let metadata = ["metadata", "--locked", "--format-version", "1", "--manifest-path", manifest];
+        workspace::cargo().args(metadata).quiet()?;
+    }
+    Ok(())
+}
+
+fn format() -> Result<(), String> {
+    for manifest in ["Cargo.toml", "guests/Cargo.toml"] {
+        workspace::cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]).run()?;
+    }
+    Ok(())
+}
+
+fn lints() -> Result<(), String> {
+    let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
+    workspace::cargo().args(lints).run()
+}
+
+fn lints_of_guests() -> Result<(), String> {
+    guests("clippy")?.args(["--", "--deny", "warnings"]).run()
+}
+
+fn guests(command: &str) -> Result<Program, String> {
+    let options =
+        ["--locked", "--release", "--target", "wasm32-wasip2", "--manifest-path", "guests/Cargo.toml"];
+    let target = workspace::target_directory()?.join("guests");
+    Ok(workspace::cargo().arg(command).args(options).arg("--target-dir").arg(target))
+}
+
+#[derive(Default)]
+struct Report {
+    minutes: Vec<(&'static str, f64)>,
+    failed: Vec<String>,
+}
+
+impl Report {
+    fn part(&mut self, name: &'static str, run: impl FnOnce() -> Result<(), String>) {
+        eprintln!("== {name}");
+        let start = Instant::now();
+        if let Err(error) = run() {
+            self.failed.push(format!("{name}: {error}"));
+        }
+        self.minutes.push((name, start.elapsed().as_secs_f64() / 60.0));
+    }
+
+    fn print(self) -> Result<(), String> {
+        for (name, minutes) in &self.minutes {
+            println!("{minutes:6.1} min  {name}");
+        }
+        let total: f64 = self.minutes.iter().map(|(_, minutes)| minutes).sum();
+        println!("{total:6.1} min  in all");
+        if self.failed.is_empty() { Ok(()) } else { Err(self.failed.join("\nerror: ")) }
+    }
+}
