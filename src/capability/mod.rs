@@ -1,5 +1,6 @@
 //! What components can reach, one trait each; providers live below. Knows nothing of workflows, runs or wasm.
 
+pub mod artifact;
 pub mod git;
 pub mod mask;
 pub mod sandbox;
@@ -8,6 +9,7 @@ pub mod secret_source;
 pub mod stream;
 pub mod volume;
 
+use crate::id::RunId;
 use crate::step::{ErrorKind, StepError};
 
 /// Why a capability did not do what it was asked. The message never holds a secret.
@@ -47,3 +49,13 @@ impl From<CapabilityError> for StepError {
 
 /// What capabilities return.
 pub type Result<T, E = CapabilityError> = std::result::Result<T, E>;
+
+/// The name that files of a run carry. Ids may come from people, and none may name anything else.
+fn run_name(run: &RunId) -> Result<&str> {
+    let name = run.as_str();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        return Err(CapabilityError::new(ErrorKind::INVALID, format!("{name:?} is not the id of a run")));
+    }
+    Ok(name)
+}

@@ -7,7 +7,7 @@
 use super::line::{self, MAX_LINE};
 use super::{Cursor, MAX_ENTRIES, MAX_STREAM, StreamEntry, StreamStore};
 use crate::bell::Bell;
-use crate::capability::{CapabilityError, Result};
+use crate::capability::{CapabilityError, Result, run_name};
 use crate::id::RunId;
 use crate::step::ErrorKind;
 use async_trait::async_trait;
@@ -58,12 +58,7 @@ impl LocalStreams {
     }
 
     fn path(&self, run: &RunId) -> Result<PathBuf> {
-        let name = run.as_str();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            return Err(CapabilityError::new(ErrorKind::INVALID, format!("{name:?} is not the id of a run")));
-        }
-        Ok(self.directory.join(name))
+        Ok(self.directory.join(run_name(run)?))
     }
 
     fn writer(&self, run: &RunId) -> Result<Arc<Mutex<Writer>>> {
