@@ -1,8 +1,19 @@
 //! Workflow files and what they mean. Pure: no clock, no randomness, no I/O.
 
 pub mod cel;
+pub mod check;
+pub mod code;
+pub mod diagnostic;
+mod file;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod graph;
+pub mod inputs;
+mod literal;
 pub mod model;
+mod suggest;
 pub mod template;
 pub mod types;
 
+pub use check::{Checked, check};
 pub use model::Workflow;

@@ -3,6 +3,7 @@
 //! (`has`, `orValue`) is syntax and lives in the evaluator and the checker.
 
 use super::evaluate::{Budget, text_of};
+use crate::workflow::literal;
 use crate::workflow::types::Type;
 use serde_json::Value;
 
@@ -235,6 +236,14 @@ pub static FUNCTIONS: &[Function] = &[
             },
             other => Err(format!("{} is no number", kind_of(other))),
         },
+    },
+    Function {
+        name: "duration",
+        form: "duration('1h 30m')",
+        doc: "The duration that the text spells.",
+        method: false,
+        ty: |args| matches!(args, [Type::String]).then_some(Type::Duration),
+        call: |args, _| literal::duration_ms(text_arg(&args[0])?).map(Value::from),
     },
     Function {
         name: "double",

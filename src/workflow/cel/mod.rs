@@ -6,6 +6,7 @@
 
 mod evaluate;
 mod functions;
+pub(crate) mod typing;
 
 pub(crate) use evaluate::{Budget, evaluate, size_of, text_of};
 pub use evaluate::{EvalError, MAX_COST, MAX_VALUE, Scope};

@@ -1,0 +1,269 @@
+//! What is wrong with a file, as data: a stable code, a place, a sentence, and what to write instead. Rendering is a
+//! view on it; nothing here decides what a mistake is.
+
+use super::code::Code;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Most diagnostics reported for one file; a file with more is not the file its author meant.
+pub const MAX_DIAGNOSTICS: usize = 200;
+
+/// A file's name and text, and where its lines start.
+#[derive(Debug)]
+pub struct Source {
+    /// The name that diagnostics print.
+    pub name: String,
+    /// Its whole text.
+    pub text: String,
+    lines: Vec<usize>,
+}
+
+impl Source {
+    /// A source; positions are byte offsets into `text`.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
+        let text = text.into();
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Arc::new(Self { name: name.into(), text, lines })
+    }
+
+    /// The line and column of a byte, both from 1, the column in characters.
+    pub fn position(&self, at: usize) -> (usize, usize) {
+        let at = self.text.floor_char_boundary(at);
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = self.lines[line - 1];
+        (line, self.text[start..at].chars().count() + 1)
+    }
+
+    /// The bytes of the lines `first..=last`, numbered from 1, as far as they exist.
+    fn line_range(&self, first: usize, last: usize) -> Range<usize> {
+        let end = self.lines.get(last).copied().unwrap_or(self.text.len());
+        self.lines[first - 1]..end
+    }
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The file cannot run.
+    Error,
+    /// The file can run, but probably not as meant.
+    Warning,
+}
+
+/// A further place, with what it has to do with the matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Bytes of the file.
+    pub span: Range<usize>,
+    /// A few words.
+    pub message: String,
+}
+
+/// A replacement that a program may make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// Bytes to replace.
+    pub span: Range<usize>,
+    /// What to put there.
+    pub replacement: String,
+}
+
+/// One mistake.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    /// Its kind.
+    pub code: Code,
+    /// One sentence without a full stop.
+    pub message: String,
+    /// The file.
+    pub source: Arc<Source>,
+    /// Bytes of the offending key or value.
+    pub span: Range<usize>,
+    /// A few words beside the caret.
+    pub label: Option<String>,
+    /// What to write instead.
+    pub help: Option<String>,
+    /// The same for a program.
+    pub fix: Option<Fix>,
+    /// Further places.
+    pub labels: Vec<Label>,
+}
+
+impl Diagnostic {
+    /// Error or warning.
+    pub fn severity(&self) -> Severity {
+        if self.code.is_warning() { Severity::Warning } else { Severity::Error }
+    }
+
+    /// Adds a few words beside the caret.
+    pub fn label(&mut self, label: impl Into<String>) -> &mut Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Adds what to write instead.
+    pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds what to write instead, where there is something to say.
+    pub fn maybe_help(&mut self, help: Option<String>) -> &mut Self {
+        self.help = help.or(self.help.take());
+        self
+    }
+
+    /// Adds a replacement of the offending text.
+    pub fn fix(&mut self, replacement: impl Into<String>) -> &mut Self {
+        self.fix = Some(Fix { span: self.span.clone(), replacement: replacement.into() });
+        self
+    }
+
+    /// Adds a further place.
+    pub fn also(&mut self, span: Range<usize>, message: impl Into<String>) -> &mut Self {
+        self.labels.push(Label { span, message: message.into() });
+        self
+    }
+
+    /// The diagnostic for people: place, line, caret, help. `color` for a terminal.
+    pub fn render(&self, color: bool) -> String {
+        let source = &self.source;
+        let first =
+            self.labels.iter().map(|label| label.span.start).chain([self.span.start]).min().unwrap_or(0);
+        let last = self.labels.iter().map(|label| label.span.end).chain([self.span.end]).max().unwrap_or(0);
+        let (first, _) = source.position(first);
+        let (last, _) = source.position(last);
+        let window = source.line_range(first, last);
+        let text = &source.text[window.clone()];
+        let inside = |span: &Range<usize>| {
+            let start = text.floor_char_boundary(span.start.saturating_sub(window.start));
+            start..text.floor_char_boundary(span.end.saturating_sub(window.start)).max(start)
+        };
+        let primary = AnnotationKind::Primary.span(inside(&self.span)).label(self.label.as_deref());
+        let context = self
+            .labels
+            .iter()
+            .map(|label| AnnotationKind::Context.span(inside(&label.span)).label(label.message.as_str()));
+        let snippet = Snippet::source(text).path(source.name.as_str()).line_start(first).annotation(primary);
+        let level = match self.severity() {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(self.message.as_str()).id(self.code.id);
+        let mut group: Group<'_> = title.element(snippet.annotations(context));
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+}
+
+impl Serialize for Diagnostic {
+    /// The object that `harvest check --json` prints.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Place {
+            line: usize,
+            column: usize,
+            end_line: usize,
+            end_column: usize,
+        }
+        #[derive(Serialize)]
+        struct Replacement<'a> {
+            #[serde(flatten)]
+            place: Place,
+            replacement: &'a str,
+        }
+        #[derive(Serialize)]
+        struct Further<'a> {
+            #[serde(flatten)]
+            place: Place,
+            message: &'a str,
+        }
+        let place = |span: &Range<usize>| {
+            let ((line, column), (end_line, end_column)) =
+                (self.source.position(span.start), self.source.position(span.end));
+            Place { line, column, end_line, end_column }
+        };
+        let Place { line, column, end_line, end_column } = place(&self.span);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("code", self.code.id)?;
+        map.serialize_entry("severity", &self.severity())?;
+        map.serialize_entry("message", &self.message)?;
+        map.serialize_entry("file", &self.source.name)?;
+        map.serialize_entry("line", &line)?;
+        map.serialize_entry("column", &column)?;
+        map.serialize_entry("end_line", &end_line)?;
+        map.serialize_entry("end_column", &end_column)?;
+        if let Some(help) = &self.help {
+            map.serialize_entry("help", help)?;
+        }
+        if let Some(fix) = &self.fix {
+            map.serialize_entry(
+                "fix",
+                &Replacement { place: place(&fix.span), replacement: &fix.replacement },
+            )?;
+        }
+        if !self.labels.is_empty() {
+            let labels: Vec<_> = self
+                .labels
+                .iter()
+                .map(|label| Further { place: place(&label.span), message: &label.message })
+                .collect();
+            map.serialize_entry("labels", &labels)?;
+        }
+        map.end()
+    }
+}
+
+/// Collects the diagnostics of one file.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) source: Arc<Source>,
+    list: Vec<Diagnostic>,
+}
+
+impl Report {
+    pub(crate) fn new(source: Arc<Source>) -> Self {
+        Self { source, list: Vec::new() }
+    }
+
+    /// Adds a diagnostic; the reference is for what else there is to say.
+    pub(crate) fn add(
+        &mut self,
+        code: Code,
+        span: Range<usize>,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.list.push(Diagnostic {
+            code,
+            message: message.into(),
+            source: self.source.clone(),
+            span,
+            label: None,
+            help: None,
+            fix: None,
+            labels: Vec::new(),
+        });
+        let last = self.list.len() - 1;
+        &mut self.list[last]
+    }
+
+    /// How many errors there are so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.list.iter().filter(|diagnostic| !diagnostic.code.is_warning()).count()
+    }
+
+    /// All of them, by place; at most [`MAX_DIAGNOSTICS`].
+    pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        self.list.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
+        self.list.dedup_by(|a, b| a.span == b.span && a.code == b.code && a.message == b.message);
+        self.list.truncate(MAX_DIAGNOSTICS);
+        self.list
+    }
+}
