@@ -145,7 +145,7 @@ fn the_agent_session() {
         step.reads.iter().map(|read| (read.step.as_str().to_owned(), read.tolerant)).collect::<Vec<_>>()
     };
     assert_eq!(reads("push"), [("clone".into(), false), ("commit".into(), true)]);
-    assert_eq!(reads("snapshot"), [("agent".into(), true), ("clone".into(), false)]);
+    assert_eq!(reads("snapshot"), [("clone".into(), false), ("agent".into(), true)]);
     assert_eq!(workflow.steps["agent"].needs, [StepId::new("identity"), StepId::new("memory")]);
     assert_eq!(workflow.steps["clone"].retry.on.len(), 2);
     assert_eq!(workflow.steps["lint"].with["limit"], Template::Literal(json!(10 << 20)));
