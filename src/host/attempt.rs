@@ -27,7 +27,11 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Bound slots that no parameter names: they go into the list of secrets.
     pub(super) fn further_slots(&self) -> impl Iterator<Item = &str> {
-        self.call.secrets.keys().map(String::as_str).filter(|slot| !self.named_slots.iter().any(|named| named == slot))
+        self.call
+            .secrets
+            .keys()
+            .map(String::as_str)
+            .filter(|slot| !self.named_slots.iter().any(|named| named == slot))
     }
 
     /// The component's own name, which no other component of the run has.

@@ -102,10 +102,9 @@ impl RunContext {
     }
 
     pub(super) fn sandbox(&self, name: &str) -> Result<Arc<SandboxSlot>> {
-        self.sandboxes
-            .get(name)
-            .cloned()
-            .ok_or_else(|| CapabilityError::new(ErrorKind::NOT_FOUND, format!("the run has no sandbox {name}")))
+        self.sandboxes.get(name).cloned().ok_or_else(|| {
+            CapabilityError::new(ErrorKind::NOT_FOUND, format!("the run has no sandbox {name}"))
+        })
     }
 
     pub(super) fn secret(&self, name: &str) -> Option<Secret> {

@@ -99,15 +99,15 @@ impl Executor for HostExecutor {
         };
         let linked = self.linked(call.component).await?;
         granted(&linked.declared, &call.permissions)?;
-        let named_slots = match linked.declared.functions.iter().find(|function| function.name == call.function) {
-            Some(function) => function.secrets.iter().map(|slot| slot.name.clone()).collect(),
-            None => {
-                let message = format!("the component has no step function {}", call.function);
-                return Err(StepError::new(ErrorKind::INVALID, message));
-            }
-        };
-        let output =
-            Output::new(call.run.clone(), call.step.clone(), call.attempt, context.masker.clone());
+        let named_slots =
+            match linked.declared.functions.iter().find(|function| function.name == call.function) {
+                Some(function) => function.secrets.iter().map(|slot| slot.name.clone()).collect(),
+                None => {
+                    let message = format!("the component has no step function {}", call.function);
+                    return Err(StepError::new(ErrorKind::INVALID, message));
+                }
+            };
+        let output = Output::new(call.run.clone(), call.step.clone(), call.attempt, context.masker.clone());
         let attempt = Arc::new(Attempt {
             deadline: call.timeout.map(|timeout| started + timeout),
             output: Arc::new(output),
@@ -119,7 +119,8 @@ impl Executor for HostExecutor {
         });
         let storing = tokio::spawn(attempt.output.clone().store(self.providers.streams.clone()));
         let closing = CloseOnDrop(attempt.output.clone());
-        let guest = instance::call(self.library.engine(), linked.component.clone(), attempt.clone(), self.limits);
+        let guest =
+            instance::call(self.library.engine(), linked.component.clone(), attempt.clone(), self.limits);
         // A task of its own: a guest that computes must not hold up whoever drives the run.
         let mut guest = AbortOnDrop(tokio::spawn(guest));
         let result = supervise(&mut guest, &attempt, cancel).await;
@@ -237,7 +238,9 @@ fn granted(declared: &Declared, permissions: &[Permission]) -> std::result::Resu
             let line = if need == "reveal" { "{reveal: [SECRET]}" } else { need.as_str() };
             Err(StepError::new(
                 ErrorKind::DENIED,
-                format!("the component needs the permission {need}: write `permissions: [{line}]` in the step"),
+                format!(
+                    "the component needs the permission {need}: write `permissions: [{line}]` in the step"
+                ),
             ))
         }
     }

@@ -16,7 +16,9 @@ impl Host for State {
     ) -> Result<Resource<RepositoryHandle>, Failure> {
         let credential = credential.map(|secret| self.table.get(&secret).cloned()).transpose()?;
         let Some(provider) = &self.attempt.context.providers.git else {
-            return Err(CapabilityError::new(ErrorKind::UNAVAILABLE, "this host has no git: install it").into());
+            return Err(
+                CapabilityError::new(ErrorKind::UNAVAILABLE, "this host has no git: install it").into()
+            );
         };
         let repository = provider.open(&self.attempt.context.run, &repo, credential).await?;
         Ok(self.table.push(RepositoryHandle(repository))?)

@@ -72,7 +72,9 @@ fn refuse_http(linker: &mut Linker<State>, engine: &Engine, component: &Componen
                     let called = format!("{name}#{item}");
                     instance.func_new(item, move |_, _, _, _| Err(HttpRefused(called.clone()).into()))?;
                 }
-                ComponentItem::Resource(_) => instance.resource(item, ResourceType::host::<()>(), |_, _| Ok(()))?,
+                ComponentItem::Resource(_) => {
+                    instance.resource(item, ResourceType::host::<()>(), |_, _| Ok(()))?
+                }
                 _ => {}
             }
         }
@@ -81,7 +83,9 @@ fn refuse_http(linker: &mut Linker<State>, engine: &Engine, component: &Componen
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the component called {0}: a step has no network of its own; it works in a sandbox, whose `network:` says what it reaches")]
+#[error(
+    "the component called {0}: a step has no network of its own; it works in a sandbox, whose `network:` says what it reaches"
+)]
 struct HttpRefused(String);
 
 /// Calls the attempt's function, to its end or its trap.
@@ -121,7 +125,10 @@ async fn run(store: &mut Store<State>, component: &InstancePre<State>) -> wasmti
         }
     }
     let Some(Type::Result(ty)) = ty.results().next() else {
-        return Ok(Err(StepError::new(ErrorKind::INVALID, format!("{name} is no step: it returns no result"))));
+        return Ok(Err(StepError::new(
+            ErrorKind::INVALID,
+            format!("{name} is no step: it returns no result"),
+        )));
     };
     let mut results = [Val::Bool(false)];
     function.call_async(&mut *store, &arguments, &mut results).await?;
@@ -150,7 +157,8 @@ fn argument(store: &mut Store<State>, name: &str, ty: &Type) -> Result<Val, Step
             resource_argument(store, secret)
         }
         Type::Option(inner) if inner.ty() == Type::Borrow(secret) => {
-            let handle = bound_secret(&attempt, name).map(|secret| resource_argument(store, secret)).transpose()?;
+            let handle =
+                bound_secret(&attempt, name).map(|secret| resource_argument(store, secret)).transpose()?;
             Ok(Val::Option(handle.map(Box::new)))
         }
         Type::List(list) if is_named_secret(&list.ty(), secret) => {
@@ -175,20 +183,26 @@ fn bound_secret(attempt: &Attempt, slot: &str) -> Option<Secret> {
 }
 
 fn unbound(name: &str, what: &str) -> StepError {
-    StepError::new(ErrorKind::INVALID, format!("no {what} is bound to {name}; write it under `{what}s:` of the step"))
+    StepError::new(
+        ErrorKind::INVALID,
+        format!("no {what} is bound to {name}; write it under `{what}s:` of the step"),
+    )
 }
 
 fn is_named_secret(ty: &Type, secret: ResourceType) -> bool {
     match ty {
         Type::Tuple(pair) => {
-            pair.types().eq([Type::String, Type::Borrow(secret)]) || pair.types().eq([Type::String, Type::Own(secret)])
+            pair.types().eq([Type::String, Type::Borrow(secret)])
+                || pair.types().eq([Type::String, Type::Own(secret)])
         }
         _ => false,
     }
 }
 
 fn resource_argument<T: Send + 'static>(store: &mut Store<State>, object: T) -> Result<Val, StepError> {
-    let bug = |error: &dyn std::fmt::Display| StepError::new(ErrorKind::OTHER, format!("cannot make a handle: {error}"));
+    let bug = |error: &dyn std::fmt::Display| {
+        StepError::new(ErrorKind::OTHER, format!("cannot make a handle: {error}"))
+    };
     let resource = store.data_mut().table.push(object).map_err(|error| bug(&error))?;
     // An owned handle of the host's side, lent to the guest for the call.
     let any = Resource::<T>::new_own(resource.rep()).try_into_resource_any(&mut *store);
@@ -196,7 +210,9 @@ fn resource_argument<T: Send + 'static>(store: &mut Store<State>, object: T) -> 
 }
 
 fn outputs(value: Option<&Val>, ty: Option<Type>) -> StepResult {
-    let invalid = |error: value::Mismatch| StepError::new(ErrorKind::INVALID, format!("the component returned {error}"));
+    let invalid = |error: value::Mismatch| {
+        StepError::new(ErrorKind::INVALID, format!("the component returned {error}"))
+    };
     let outputs = match (value, ty) {
         (Some(value), Some(ty)) => match value::to_json(value, &ty, "outputs").map_err(invalid)? {
             Value::Object(outputs) if matches!(ty, Type::Record(_)) => outputs,
@@ -208,7 +224,9 @@ fn outputs(value: Option<&Val>, ty: Option<Type>) -> StepResult {
     match size > OUTPUTS_LIMIT {
         true => Err(StepError::new(
             ErrorKind::TOO_LARGE,
-            format!("the outputs have {size} bytes; at most {OUTPUTS_LIMIT} are kept: use an artifact or a volume"),
+            format!(
+                "the outputs have {size} bytes; at most {OUTPUTS_LIMIT} are kept: use an artifact or a volume"
+            ),
         )),
         false => Ok(outputs),
     }
@@ -255,5 +273,8 @@ fn trapped(error: &wasmtime::Error) -> StepError {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    StepError::new(ErrorKind::TRAPPED, format!("the component trapped: {cause}; what it said is in the step's log"))
+    StepError::new(
+        ErrorKind::TRAPPED,
+        format!("the component trapped: {cause}; what it said is in the step's log"),
+    )
 }

@@ -61,7 +61,15 @@ impl Output {
             last: Instant::now(),
             closed: false,
         };
-        Self { run, step, attempt, masker, state: Mutex::new(state), work: Notify::new(), room: Notify::new() }
+        Self {
+            run,
+            step,
+            attempt,
+            masker,
+            state: Mutex::new(state),
+            work: Notify::new(),
+            room: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -130,7 +138,8 @@ impl Output {
         let (stream, content, size) = match state.said > OUTPUT_LIMIT {
             false => (stream, content, size),
             true => {
-                let note = format!("[the step said more than {} MiB; the rest is dropped]", OUTPUT_LIMIT >> 20);
+                let note =
+                    format!("[the step said more than {} MiB; the rest is dropped]", OUTPUT_LIMIT >> 20);
                 ("log", Content::Data(serde_json::json!({"level": "warn", "message": note})), note.len())
             }
         };

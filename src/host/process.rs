@@ -109,7 +109,8 @@ impl Processes {
     pub(super) async fn kill(&self) {
         let all: Vec<_> = std::mem::take(&mut *self.lock()).into_values().collect();
         for running in all {
-            let killed = tokio::time::timeout(KILL_LIMIT, async { running.process.lock().await.kill().await }).await;
+            let killed =
+                tokio::time::timeout(KILL_LIMIT, async { running.process.lock().await.kill().await }).await;
             match killed {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!("a command was not killed: {error}"),

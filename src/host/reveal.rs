@@ -19,7 +19,8 @@ impl Host for State {
             true => Ok(secret.expose().to_owned()),
             false => {
                 let name = secret.name();
-                let message = format!("secret {name} may not be read: write `permissions: [{{reveal: [{name}]}}]`");
+                let message =
+                    format!("secret {name} may not be read: write `permissions: [{{reveal: [{name}]}}]`");
                 Err(CapabilityError::new(ErrorKind::DENIED, message).into())
             }
         }

@@ -6,9 +6,9 @@ use super::bindings::harvest::sandbox::types::{
 use super::handle::{Failure, ProcessHandle, SandboxHandle};
 use super::instance::State;
 use super::process::PROCESS_LIMIT;
+use crate::capability::CapabilityError;
 use crate::capability::sandbox::{self, Chunk, ExecSpec, ExitStatus};
 use crate::capability::secret::Secret;
-use crate::capability::CapabilityError;
 use crate::step::ErrorKind;
 use std::time::Duration;
 use wasmtime::component::Resource;

@@ -72,7 +72,9 @@ impl Host for State {
         let content = self.attempt.output.mask_bytes(&content);
         let directory = self.attempt.context.artifacts.clone();
         let kept = tokio::task::spawn_blocking(move || keep(&directory, &name, &content)).await?;
-        Ok(kept.map(|path| path.display().to_string()).map_err(|error| format!("cannot keep the artifact: {error}")))
+        Ok(kept
+            .map(|path| path.display().to_string())
+            .map_err(|error| format!("cannot keep the artifact: {error}")))
     }
 }
 
@@ -90,7 +92,8 @@ fn event(name: &str, json: &str) -> Result<Value, String> {
     if json.len() > EVENT_LIMIT {
         return Err(format!("an event of {} bytes on {name} was dropped: at most {EVENT_LIMIT}", json.len()));
     }
-    serde_json::from_str(json).map_err(|error| format!("an event on {name} was dropped, since it is no JSON: {error}"))
+    serde_json::from_str(json)
+        .map_err(|error| format!("an event on {name} was dropped, since it is no JSON: {error}"))
 }
 
 fn is_stream_name(name: &str) -> bool {

@@ -200,7 +200,9 @@ fn handle(resolve: &Resolve, ty: Wit) -> Option<Param> {
         },
         // Owned ones too: bindings for Rust cannot lift a list of borrowed handles.
         TypeDefKind::List(item) => match kind(resolve, named_value(resolve, *item)?)? {
-            TypeDefKind::Handle(Handle::Borrow(id) | Handle::Own(id)) if resource(resolve, *id)? == "secret" => {
+            TypeDefKind::Handle(Handle::Borrow(id) | Handle::Own(id))
+                if resource(resolve, *id)? == "secret" =>
+            {
                 Some(Param::Secrets)
             }
             _ => None,

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <command>
 
   setup                 bring in what a fresh machine lacks: the wasm32-wasip2 target
-  build                 the release binary, target/release/harvest
+  build                 the release binary, target/release/harvest, and the agent's CLI, target/agent-cli
   demo                  an agent session from end to end in a sample repository
   test                  formatting, lints and every test
   scripted-api NAME DIR a Messages API on loopback that follows a scenario, until standard input ends";

@@ -2,7 +2,7 @@
 
 use crate::debian::{self, Need, Probe};
 use crate::program::Program;
-use crate::{setup, workspace};
+use crate::{build, setup, workspace};
 use std::time::Instant;
 
 /// What the tests start beyond what the build needs.
@@ -19,7 +19,7 @@ pub(crate) fn run() -> Result<(), String> {
     let mut report = Report::default();
     report.part("setup", || debian::install(&NEEDED).and_then(|()| setup::run()));
     if report.failed.is_empty() {
-        report.part("agent CLI", || agent_cli::agent_cli().map(drop));
+        report.part("agent CLI", build::agent);
         report.part("lock files", lock_files);
         report.part("format", format);
         report.part("lints", lints);

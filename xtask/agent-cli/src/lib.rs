@@ -40,6 +40,24 @@ pub struct AgentCli {
     pub node: PathBuf,
 }
 
+impl AgentCli {
+    /// Makes `place` a symbolic link to the installation, for image definitions that name it by a path of the clone.
+    /// Errors are one line.
+    pub fn link(&self, place: &Path) -> Result<(), String> {
+        if fs::read_link(place).is_ok_and(|target| target == self.directory) {
+            return Ok(());
+        }
+        let make = || {
+            fs::create_dir_all(place.parent().unwrap_or(Path::new("/")))?;
+            // Renamed into place, so that the name never is without a target.
+            let fresh = place.with_extension(format!("new-{}", std::process::id()));
+            std::os::unix::fs::symlink(&self.directory, &fresh)?;
+            fs::rename(&fresh, place)
+        };
+        make().map_err(|error: std::io::Error| format!("cannot link {}: {error}", place.display()))
+    }
+}
+
 /// Returns the installation, which is fetched by npm where the cache (`$XDG_CACHE_HOME/harvest/agent-cli`) has none:
 /// 180 MB, half a minute. Processes that ask at the same time wait for the first. Errors are one line with the remedy.
 pub fn agent_cli() -> Result<AgentCli, String> {
