@@ -5,7 +5,7 @@ use crate::reply::Reply;
 use crate::script::{Script, Turn};
 use crate::wire::{End, Message, faulty_stream, sse};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -204,6 +204,58 @@ fn event_stream(events: &[Value], end: End) -> Response<Body> {
         .header(header::CONTENT_TYPE, "text/event-stream")
         .header(header::CONNECTION, "close")
         .header("request-id", "req_scripted")
-        .body(BodyExt::boxed(StreamBody::new(stream::iter(frames))))
+        .body(BodyExt::boxed(StreamBody::new(stream::iter(frames).then(sent))))
         .expect("the headers are constants")
+}
+
+/// Lets the server write what it has before it sees the next frame, most of all before a break.
+async fn sent(frame: io::Result<Frame<Bytes>>) -> io::Result<Frame<Bytes>> {
+    tokio::task::yield_now().await;
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    /// Everything the server sends to one request, as bytes on the wire.
+    fn ask(reply: Reply, body: &str) -> String {
+        let server = Server::start(Script::always(reply)).unwrap();
+        let mut connection = std::net::TcpStream::connect(server.address()).unwrap();
+        let length = body.len();
+        write!(connection, "POST /v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")
+            .unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert_eq!(server.turns().len(), 1);
+        answer
+    }
+
+    #[test]
+    fn a_cut_stream_ends_and_a_broken_one_does_not() {
+        for (reply, last_chunk) in [(Reply::Cut, true), (Reply::Broken, false)] {
+            let answer = ask(reply, r#"{"stream":true}"#);
+            assert!(answer.contains("partial ") && !answer.contains("message_stop"), "{answer}");
+            assert_eq!(answer.ends_with("\r\n0\r\n\r\n"), last_chunk, "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_error_carries_its_headers() {
+        let reply = Reply::error(429, "rate_limit_error", "slow down").with_header("retry-after", "1");
+        let answer = ask(reply, "{}");
+        assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    }
+
+    #[test]
+    fn an_answer_is_whole_where_no_stream_was_asked_for() {
+        let answer = ask(Reply::text("hello"), "{}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            (&body["content"][0]["text"], &body["stop_reason"]),
+            (&"hello".into(), &"end_turn".into())
+        );
+    }
 }

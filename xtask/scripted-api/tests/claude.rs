@@ -2,7 +2,7 @@
 
 use agent_cli::{AgentCli, agent_cli};
 use scripted_api::{Server, scenario};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -127,6 +127,44 @@ fn a_path_before_the_api_is_kept() {
     let (session, server) = run("text", "/abcdef");
     assert_eq!(session.code, Some(0));
     assert_eq!(server.turns()[0].path, "/abcdef/v1/messages?beta=true");
+}
+
+#[test]
+fn memory_is_written_by_the_real_server() {
+    let agent = agent_cli().unwrap();
+    let work = TempDir::new().unwrap();
+    let memory = work.path().join("memory.jsonl");
+    let configuration = json!({ "mcpServers": { "memory": {
+        "command": agent.memory_server,
+        "env": { "MEMORY_FILE_PATH": memory },
+        "alwaysLoad": true,
+    } } });
+    let file = work.path().join("mcp.json");
+    fs::write(&file, configuration.to_string()).unwrap();
+    let server = Server::start(scenario("memory", work.path()).unwrap()).unwrap();
+    let status = claude(&agent, &server.url(), work.path())
+        .arg("--mcp-config")
+        .arg(&file)
+        .args(["--", "Remember this."])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    let entity: Value = serde_json::from_str(&fs::read_to_string(&memory).unwrap()).unwrap();
+    assert_eq!((&entity["type"], &entity["name"]), (&"entity".into(), &"ScriptedEntity".into()));
+}
+
+#[test]
+fn streams_that_go_wrong_fail_the_run() {
+    std::thread::scope(|scope| {
+        for name in ["midstream", "cut", "broken", "maxtok", "refusal"] {
+            scope.spawn(move || {
+                let (session, _server) = run(name, "");
+                let ended = (session.code, &session.result()["is_error"]);
+                assert_eq!(ended, (Some(1), &true.into()), "{name}");
+            });
+        }
+    });
 }
 
 #[test]
