@@ -1,6 +1,8 @@
 //! What handles of guests stand for on the host, and how host functions fail. Handles are made here and nowhere else: a
 //! component has what it was given.
 
+#![allow(unreachable_pub)] // The generated bindings re-export these types.
+
 use super::context::SandboxSlot;
 use super::process::Running;
 use crate::capability::git::Repository;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 
 /// A sandbox in a guest's hands. One of the run is opened at first use, so that a step that does nothing with it costs
 /// nothing.
-pub(super) enum SandboxHandle {
+pub enum SandboxHandle {
     /// A sandbox of the run.
     OfRun(Arc<SandboxSlot>),
     /// One that the step created; it ends with the handle.
@@ -35,18 +37,18 @@ impl SandboxHandle {
 
 /// A command that a step runs.
 #[derive(Clone)]
-pub(super) struct ProcessHandle {
+pub struct ProcessHandle {
     pub(super) running: Arc<Running>,
     /// Whether its output goes to the step's streams as well.
     pub(super) tee: bool,
 }
 
 /// A repository that a step opened.
-pub(super) struct RepositoryHandle(pub(super) Arc<dyn Repository>);
+pub struct RepositoryHandle(pub(super) Arc<dyn Repository>);
 
 /// How a host function fails: with an error that the guest handles, or by ending the step.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub enum Failure {
     /// The guest sees it as a case of its error variant.
     Guest(CapabilityError),
     /// The guest is trapped.
