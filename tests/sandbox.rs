@@ -60,5 +60,12 @@ mod keeps {
         terminate_ends_everything_and_keeps_the_files,
         ids_that_could_be_paths_are_refused,
         an_image_that_does_not_exist_is_named,
+        files_are_read_and_written_inside,
+        files_and_volumes_survive_and_are_shared,
+        volumes_swap_only_what_was_read,
+        planted_links_are_not_followed,
+        images_are_built_once_per_step,
+        equal_images_built_at_once_agree,
+        a_snapshot_holds_the_files,
     }
 }

@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use harvest::capability::sandbox::{
-    Chunk, ExecSpec, ExitStatus, Network, Process, Sandbox, SandboxProvider, SandboxSpec,
+    BuildLog, Chunk, ExecSpec, ExitStatus, ImageSpec, Process, Sandbox, SandboxProvider, SandboxSpec,
 };
 use harvest::capability::secret::Secret;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Declares one test per promise for a provider. `$provider` is an expression that makes one; what it returns is kept
@@ -283,4 +283,219 @@ pub(crate) async fn an_image_that_does_not_exist_is_named(provider: &dyn Sandbox
         provider.open(SandboxSpec { image: "nonesuch".into(), ..spec() }).await.err().expect("refused");
     assert_eq!(error.kind.as_str(), "not-found");
     assert!(error.message.contains("nonesuch"), "{error}");
+}
+
+pub(crate) async fn files_are_read_and_written_inside(provider: &dyn SandboxProvider) {
+    let sandbox = open(provider).await;
+    let content: Vec<u8> = (0..=255).cycle().take(3 << 20).collect();
+    sandbox.write_file("/data/deep/file", &content, 0o640).await.expect("written");
+    assert_eq!(
+        output(&*sandbox, "stat -c '%a %s' /data/deep/file; ls -A /data/deep").await,
+        "640 3145728\nfile\n"
+    );
+    assert!(sandbox.read_file("/data/deep/file", 3 << 20).await.expect("read") == content);
+    let refused = async |path: &str| sandbox.read_file(path, 10).await.expect_err("refused").kind.to_string();
+    assert_eq!(refused("/data/deep/file").await, "too-large");
+    assert_eq!(refused("/data/none").await, "not-found");
+    assert_eq!(refused("/data").await, "invalid");
+    output(&*sandbox, "mkfifo /data/pipe; ln -s /data/target /data/link; echo old > /data/target").await;
+    assert_eq!(refused("/data/pipe").await, "invalid");
+    sandbox.write_file("/data/link", b"new", 0o600).await.expect("written");
+    assert_eq!(output(&*sandbox, "cat /data/target; readlink /data/link").await, "new/data/target\n");
+    assert_eq!(sandbox.write_file("/data", b"", 0o600).await.expect_err("refused").kind.as_str(), "invalid");
+}
+
+pub(crate) async fn files_and_volumes_survive_and_are_shared(provider: &dyn SandboxProvider) {
+    let volumes = provider.volumes();
+    volumes.put("shared", "from-host/file", b"host", None).await.expect("written");
+    let with_volume = |spec: SandboxSpec| SandboxSpec {
+        volumes: BTreeMap::from([("/mnt/v".into(), "shared".into())]),
+        ..spec
+    };
+    let first = provider.open(with_volume(spec())).await.expect("opens");
+    let second = provider.open(with_volume(spec())).await.expect("opens");
+    assert_eq!(
+        output(&*first, "cat /mnt/v/from-host/file; echo one > /mnt/v/a; rm /mnt/v/from-host/file").await,
+        "host"
+    );
+    assert_eq!(output(&*second, "cat /mnt/v/a; mkdir /mnt/v/d; echo two > /mnt/v/d/b").await, "one\n");
+    drop((first, second));
+    let read = volumes.get("shared", "d/b", 100).await.expect("read").expect("there");
+    assert_eq!(read.content, "two\n");
+    let names: Vec<_> =
+        volumes.entries("shared", "").await.expect("listed").into_iter().map(|e| e.path).collect();
+    assert_eq!(names, ["a", "d", "d/b", "from-host"]);
+}
+
+pub(crate) async fn volumes_swap_only_what_was_read(provider: &dyn SandboxProvider) {
+    let volumes = provider.volumes();
+    let first = volumes.put("v", "f", b"1", Some(None)).await.expect("made");
+    assert_eq!(volumes.put("v", "f", b"2", Some(None)).await.expect_err("exists").kind.as_str(), "conflict");
+    let second = volumes.put("v", "f", b"2", Some(Some(&first))).await.expect("swapped");
+    assert_eq!(
+        volumes.put("v", "f", b"3", Some(Some(&first))).await.expect_err("old").kind.as_str(),
+        "conflict"
+    );
+    let read = volumes.get("v", "f", 10).await.expect("read").expect("there");
+    assert_eq!((read.content, read.version), (Bytes::from_static(b"2"), second));
+    assert_eq!(volumes.get("v", "f", 0).await.expect_err("too large").kind.as_str(), "too-large");
+    assert_eq!(volumes.get("v", "none", 0).await, Ok(None));
+    assert_eq!(volumes.get("none", "f", 0).await, Ok(None));
+    for wrong in ["../f", "a/../f", "./f", "a//f", ""] {
+        assert_eq!(
+            volumes.put("v", wrong, b"", None).await.expect_err("refused").kind.as_str(),
+            "invalid",
+            "{wrong}"
+        );
+    }
+    for wrong in ["", ".", "..", "a/b", ".hidden"] {
+        assert_eq!(
+            volumes.put(wrong, "f", b"", None).await.expect_err("refused").kind.as_str(),
+            "invalid",
+            "{wrong}"
+        );
+    }
+    assert_eq!(volumes.list().await.expect("listed"), ["v"]);
+    volumes.remove("v", "f").await.expect("removed");
+    assert_eq!(volumes.remove("v", "f").await.expect_err("gone").kind.as_str(), "not-found");
+    volumes.remove("v", "").await.expect("removed");
+    assert_eq!(volumes.list().await.expect("listed"), Vec::<String>::new());
+}
+
+/// Links that a sandbox planted lead the host nowhere.
+pub(crate) async fn planted_links_are_not_followed(provider: &dyn SandboxProvider) {
+    let spec = SandboxSpec { volumes: BTreeMap::from([("/v".into(), "hostile".into())]), ..spec() };
+    let sandbox = provider.open(spec).await.expect("opens");
+    let plant = "cd /v; ln -s /etc/passwd abs; ln -s ../../../../../etc up; ln -s .. parent; mkdir dir; \
+                 ln -s /etc dir/etc; ln -s /tmp tmp; mkfifo pipe; ln -s /etc/passwd dir/link; echo x > real";
+    output(&*sandbox, plant).await;
+    drop(sandbox);
+    let volumes = provider.volumes();
+    for path in ["abs", "up/passwd", "parent/hostile/real", "dir/etc/passwd", "dir/link"] {
+        assert_eq!(
+            volumes.get("hostile", path, 1 << 20).await.expect_err("refused").kind.as_str(),
+            "denied",
+            "{path}"
+        );
+    }
+    assert_eq!(volumes.get("hostile", "pipe", 1).await.expect_err("refused").kind.as_str(), "invalid");
+    let marker = format!("planted-{}", std::process::id());
+    assert!(volumes.put("hostile", &format!("tmp/{marker}"), b"", None).await.is_err());
+    assert!(!std::env::temp_dir().join(&marker).exists(), "the host wrote through a link");
+    assert!(volumes.entries("hostile", "up").await.is_err());
+    let listed = volumes.entries("hostile", "").await.expect("listed");
+    assert!(listed.iter().all(|entry| ["dir", "real"].contains(&entry.path.as_str())), "{listed:?}");
+    volumes.put("hostile", "abs", b"mine", None).await.expect("replaces the link itself");
+    assert_eq!(volumes.get("hostile", "abs", 10).await.expect("read").expect("there").content, "mine");
+    volumes.remove("hostile", "").await.expect("removes links without following them");
+    assert!(std::path::Path::new("/etc/passwd").exists());
+}
+
+fn logged() -> (BuildLog, Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = lines.clone();
+    (Arc::new(move |line: &str| sink.lock().expect("a log").push(line.to_owned())), lines)
+}
+
+pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvider) {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("sub")).expect("made");
+    std::fs::write(dir.path().join("sub/file"), "copied\n").expect("written");
+    let image = ImageSpec {
+        base: "host".into(),
+        copy: BTreeMap::from([("/app".into(), dir.path().to_string_lossy().into_owned())]),
+        commands: vec![
+            "cat /app/sub/file; echo $A > /opt/a; date +%N > /opt/when".into(),
+            "echo second >> /opt/a".into(),
+        ],
+        env: BTreeMap::from([("A".into(), "from-image".into())]),
+        workdir: Some("/app".into()),
+        user: None,
+    };
+    let (log, lines) = logged();
+    let (id, cached) = provider.build_image(&image, Some("test"), log.clone()).await.expect("builds");
+    assert!(!cached && id.starts_with("sha256:"), "{id}");
+    assert!(lines.lock().expect("a log").contains(&"copied".to_owned()), "{lines:?}");
+    assert_eq!(provider.build_image(&image, None, log.clone()).await, Ok((id.clone(), true)));
+    assert_eq!(provider.find_image("test").await, Ok(Some(id.clone())));
+    assert_eq!(provider.find_image(&id).await, Ok(Some(id.clone())));
+
+    let sandbox = provider.open(SandboxSpec { image: "test".into(), ..spec() }).await.expect("opens");
+    assert_eq!(
+        output(&*sandbox, "pwd; echo $A; cat /opt/a sub/file").await,
+        "/app\nfrom-image\nfrom-image\nsecond\ncopied\n"
+    );
+    let when = output(&*sandbox, "cat /opt/when; rm /opt/when").await;
+
+    let longer = ImageSpec {
+        commands: [image.commands.clone(), vec!["test -e /opt/when".into()]].concat(),
+        ..image.clone()
+    };
+    let (longer_id, cached) = provider.build_image(&longer, None, log.clone()).await.expect("builds");
+    assert!(!cached && longer_id != id);
+    let other = provider.open(SandboxSpec { image: longer_id.clone(), ..spec() }).await.expect("opens");
+    assert_eq!(output(&*other, "cat /opt/when").await, when, "the first steps are not run again");
+
+    let on_top = ImageSpec {
+        base: "test".into(),
+        commands: vec!["test -f /opt/a && touch /opt/b".into()],
+        ..ImageSpec::default()
+    };
+    provider
+        .build_image(&on_top, Some("test"), log.clone())
+        .await
+        .expect("builds on an image of the same name");
+    let listed = provider.list_images().await.expect("listed");
+    assert_eq!(listed.len(), 3);
+    assert_eq!(listed.iter().filter(|image| image.names == ["test"]).count(), 1);
+    provider.tag_image(&id, "back").await.expect("tagged");
+    assert_eq!(provider.find_image("back").await, Ok(Some(id)));
+
+    std::fs::write(dir.path().join("sub/file"), "changed\n").expect("written");
+    let (_, cached) = provider.build_image(&image, None, log.clone()).await.expect("builds");
+    assert!(!cached, "what is copied is part of the key");
+
+    let failing = ImageSpec { commands: vec!["echo because; exit 3".into()], ..image };
+    let error = provider.build_image(&failing, Some("failing"), log).await.expect_err("fails");
+    assert!(error.message.contains("code 3") && error.message.contains("because"), "{error}");
+    assert_eq!(provider.find_image("failing").await, Ok(None));
+    let ids: Vec<_> = provider.list().await.expect("listed").into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 2, "a build leaves no sandbox: {ids:?}");
+}
+
+pub(crate) async fn equal_images_built_at_once_agree(provider: &dyn SandboxProvider) {
+    let image = ImageSpec {
+        base: "host".into(),
+        commands: vec!["date +%N > /opt/when".into()],
+        ..ImageSpec::default()
+    };
+    let (log, lines) = logged();
+    let build = || provider.build_image(&image, None, log.clone());
+    let (a, b, c) = tokio::join!(build(), build(), build());
+    let ids = [a, b, c].map(|result| result.expect("builds").0);
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let runs = lines
+        .lock()
+        .expect("a log")
+        .iter()
+        .filter(|line| line.starts_with("$ ") && !line.ends_with("(cached)"))
+        .count();
+    assert_eq!(runs, 1);
+}
+
+pub(crate) async fn a_snapshot_holds_the_files(provider: &dyn SandboxProvider) {
+    let sandbox = open(provider).await;
+    output(&*sandbox, "mkdir /data; echo kept > /data/file; ln /data/file /data/second; ln -s file /data/link; rm /etc/shells").await;
+    let mut process = sandbox.exec(sh("echo up; sleep 1000")).await.expect("starts");
+    process.next().await.expect("output");
+    assert_eq!(sandbox.snapshot().await.expect_err("a command runs").kind.as_str(), "conflict");
+    process.kill().await.expect("killed");
+    drop(process);
+    let image = sandbox.snapshot().await.expect("saved");
+    output(&*sandbox, "echo changed > /data/file").await;
+    let copy = provider.open(SandboxSpec { image, ..spec() }).await.expect("opens");
+    assert_eq!(
+        output(&*copy, "cat /data/link; stat -c %h /data/file; test -e /etc/shells || echo deleted").await,
+        "kept\n2\ndeleted\n"
+    );
 }

@@ -1,7 +1,11 @@
 //! An open sandbox: requests to its init process, and what happens when it ends.
 
 use super::super::{Credential, ExecSpec, Isolation, Process, Sandbox};
+use super::build::blocking;
 use super::channel::Channel;
+use super::copy;
+use super::gateway::Gateways;
+use super::image::{Images, Manifest};
 use super::plan::{self, FilePath, Reply, Request};
 use super::process::{End, LocalProcess, Stream};
 use super::wire;
@@ -12,10 +16,11 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 /// Environment of every exec, before the image's and the sandbox's own. HOME follows the user.
 const ENVIRONMENT: [(&str, &str); 2] =
@@ -32,10 +37,16 @@ pub(super) struct LocalSandbox {
     pub(super) workdir: Option<String>,
     pub(super) user: Option<String>,
     pub(super) isolation: Isolation,
+    pub(super) images: Images,
+    /// What it was made from, without its own changes.
+    pub(super) manifest: Manifest,
+    /// Its directory on the host.
+    pub(super) directory: PathBuf,
+    pub(super) gateways: Gateways,
     /// Turns true once every process is gone and the lock is free.
     pub(super) ended: watch::Receiver<bool>,
-    /// One more reference than commands running.
-    pub(super) running: Arc<()>,
+    /// Held for reading by each command, for writing while the files are saved.
+    pub(super) files: Arc<RwLock<()>>,
 }
 
 impl LocalSandbox {
@@ -106,6 +117,17 @@ impl LocalSandbox {
         Ok(all.into_iter().collect())
     }
 
+    /// Opens a port on the sandbox's loopback, for the host to accept on.
+    pub(super) async fn listen(&self, port: u16) -> Result<std::net::TcpListener> {
+        let details = serde_json::to_vec(&plan::Listen { port })
+            .map_err(io::Error::from)
+            .and_then(|json| wire::memory(&json))
+            .map_err(|error| CapabilityError::io("describe a port", &error))?;
+        let channel = self.request(Request::Listen, details, &[]).await?;
+        let listener = self.answer(&channel).await?.pop().ok_or_else(|| self.lost())?;
+        Ok(listener.into())
+    }
+
     /// Waits until every process is gone.
     pub(super) async fn end(&self) -> Result<()> {
         self.control.shut_down();
@@ -144,7 +166,7 @@ impl Sandbox for LocalSandbox {
         let (stdout, stdout_inside) = output().map_err(failed)?;
         let (stderr, stderr_inside) = output().map_err(failed)?;
         let (stdin, stdin_inside) = if spec.stdin { Some(input().map_err(failed)?) } else { None }.unzip();
-        let running = self.running.clone();
+        let files = self.files.clone().read_owned().await;
         let mut fds = vec![stdout_inside.as_fd(), stderr_inside.as_fd()];
         fds.extend(stdin_inside.as_ref().map(AsFd::as_fd));
         let channel = self.request(Request::Exec, details, &fds).await?;
@@ -157,7 +179,7 @@ impl Sandbox for LocalSandbox {
             stdin,
             backlog: VecDeque::new(),
             end: End::Running,
-            _running: running,
+            _files: files,
         }))
     }
 
@@ -182,12 +204,36 @@ impl Sandbox for LocalSandbox {
         self.answer(&channel).await.map(drop)
     }
 
-    async fn forward(&self, upstream: &str, _credentials: Vec<Credential>) -> Result<String> {
-        Err(CapabilityError::new(ErrorKind::NOT_FOUND, format!("there is no upstream `{upstream}`")))
+    async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String> {
+        let route = self.gateways.route(upstream, credentials)?;
+        let listener = if self.isolation.network == "host" {
+            std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+                .map_err(|error| CapabilityError::io("listen on the loopback interface", &error))?
+        } else {
+            self.listen(0).await?
+        };
+        self.gateways.serve(route, listener, self.ended.clone())
     }
 
     async fn snapshot(&self) -> Result<String> {
-        Err(CapabilityError::new(ErrorKind::UNAVAILABLE, "snapshots are not available yet"))
+        let Ok(_idle) = self.files.try_write() else {
+            return Err(CapabilityError::new(
+                ErrorKind::CONFLICT,
+                format!("a command runs in sandbox {}; end it before saving the files", self.id),
+            ));
+        };
+        let (images, upper, mut manifest) =
+            (self.images.clone(), self.directory.join("upper"), self.manifest.clone());
+        blocking(move || {
+            let name = images.store.unused_layer("saved");
+            images.store.publish_layer(&name, |layer| {
+                copy::tree(&upper, layer, copy::Owner::Keep)
+                    .map_err(|error| CapabilityError::io("save the files of a sandbox", &error))
+            })?;
+            manifest.layers.insert(0, name);
+            Ok(images.save(manifest)?.0)
+        })
+        .await
     }
 
     async fn terminate(&self) -> Result<()> {

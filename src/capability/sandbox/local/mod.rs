@@ -5,11 +5,16 @@
 //! isolated where isolation fails: [`LocalProvider::open`] refuses and says what is missing.
 
 mod base;
+mod build;
 mod channel;
+mod copy;
+mod gateway;
+mod image;
 mod inside;
 mod instance;
 mod plan;
 mod process;
+mod proxy;
 mod spawn;
 mod store;
 mod wire;
@@ -21,6 +26,8 @@ use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use async_trait::async_trait;
 use channel::Channel;
+use gateway::Gateways;
+use image::{Images, Manifest};
 pub use inside::{ENTRY, sandbox_main};
 use instance::LocalSandbox;
 use plan::{Bind, Ids, Plan, Reply};
@@ -56,10 +63,10 @@ pub struct Upstream {
 
 /// Makes sandboxes on this machine. State lies under one directory, which only its owner can enter.
 pub struct LocalProvider {
-    store: Store,
+    images: Images,
     ids: Ids,
     launcher: PathBuf,
-    upstreams: Arc<Vec<Upstream>>,
+    gateways: Gateways,
     volumes: Arc<DirectoryVolumes>,
     open: Mutex<HashMap<String, (SandboxSpec, Weak<LocalSandbox>)>>,
 }
@@ -72,13 +79,16 @@ impl LocalProvider {
         let store = Store::new(home, ids)?;
         let (uid, gid) = ids.root();
         let volumes = Arc::new(DirectoryVolumes::new(&store.volumes(), uid, gid)?);
-        Ok(Self { store, ids, launcher, upstreams: Arc::new(upstreams), volumes, open: Mutex::default() })
+        store.sweep()?;
+        let images = Images { store, ids };
+        let gateways = Gateways::new(upstreams)?;
+        Ok(Self { images, ids, launcher, gateways, volumes, open: Mutex::default() })
     }
 
     async fn lock(&self, id: &str) -> Result<Lock> {
         let deadline = tokio::time::Instant::now() + LOCK_LIMIT;
         loop {
-            if let Some(lock) = self.store.try_lock(id)? {
+            if let Some(lock) = self.images.store.try_lock(id)? {
                 return Ok(lock);
             }
             if tokio::time::Instant::now() >= deadline {
@@ -99,16 +109,30 @@ impl LocalProvider {
         Some((spec.clone(), sandbox))
     }
 
-    async fn start(&self, spec: &SandboxSpec, lock: Lock) -> Result<LocalSandbox> {
-        if spec.image != "host" {
-            return Err(CapabilityError::new(
-                ErrorKind::NOT_FOUND,
-                format!(
-                    "there is no image `{}`; build it with `harvest image build`, or use `host`",
-                    spec.image
-                ),
-            ));
+    /// What a sandbox is made from: what it was first made from where it has files, else what its image is now. Files
+    /// on top of other layers than those they were made on would be nonsense.
+    fn manifest_of(&self, spec: &SandboxSpec) -> Result<Manifest> {
+        let record = self.images.store.sandbox(&spec.id).join("image.json");
+        let failed = |error: io::Error| CapabilityError::io(format!("read {}", record.display()), &error);
+        match std::fs::read(&record) {
+            Ok(json) => serde_json::from_slice(&json).map_err(|error| failed(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let manifest = self.images.manifest(&spec.image)?;
+                self.images.store.prepare_sandbox(&spec.id)?;
+                let json = serde_json::to_vec(&manifest).map_err(|error| failed(error.into()))?;
+                image::write_atomically(&record, &json).map_err(failed)?;
+                Ok(manifest)
+            }
+            Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Builds a sandbox around its files and brings it up.
+    async fn start(&self, spec: &SandboxSpec, manifest: &Manifest, lock: Lock) -> Result<LocalSandbox> {
+        let rules = match &spec.network {
+            Network::Allow(rules) => Some(proxy::AllowList::parse(rules)?),
+            Network::None | Network::Host => None,
+        };
         let mut volumes = Vec::new();
         for (target, name) in &spec.volumes {
             if !target.starts_with('/') || target.trim_matches('/').is_empty() {
@@ -120,14 +144,15 @@ impl LocalProvider {
             volumes.push(Bind { source: self.volumes.make(name)?, target: target.clone(), required: true });
         }
         let isolate_network = spec.network != Network::Host;
+        let workdir = spec.workdir.clone().or_else(|| manifest.workdir.clone());
         let plan = Plan {
             ids: self.ids,
-            lower: vec![base::layer(&self.store, self.ids)?],
-            directory: self.store.prepare_sandbox(&spec.id)?,
+            lower: self.images.lower(manifest)?,
+            directory: self.images.store.prepare_sandbox(&spec.id)?,
             binds: base::binds(!isolate_network),
             volumes,
             isolate_network,
-            workdir: spec.workdir.clone(),
+            workdir: workdir.clone(),
             cgroups: Vec::new(),
             process_limit: None,
         };
@@ -164,12 +189,21 @@ impl LocalProvider {
                 ));
             }
         }
-        Ok(LocalSandbox {
+        let mut environment = manifest.env.clone();
+        if let Some(rules) = &rules {
+            environment.extend(rules.environment());
+        }
+        environment.extend(spec.env.clone());
+        let sandbox = LocalSandbox {
             id: spec.id.clone(),
             control,
-            environment: spec.env.clone(),
-            workdir: spec.workdir.clone(),
-            user: spec.user.clone(),
+            environment,
+            workdir,
+            user: spec.user.clone().or_else(|| manifest.user.clone()),
+            images: self.images.clone(),
+            manifest: manifest.clone(),
+            directory: plan.directory,
+            gateways: self.gateways.clone(),
             isolation: Isolation {
                 ids: if self.ids == Ids::Range { "range" } else { "emulated" }.into(),
                 memory: "none".into(),
@@ -182,8 +216,13 @@ impl LocalProvider {
                 .into(),
             },
             ended,
-            running: Arc::default(),
-        })
+            files: Arc::default(),
+        };
+        if let Some(rules) = rules {
+            let listener = sandbox.listen(proxy::PORT).await?;
+            proxy::serve(rules, listener, sandbox.ended.clone())?;
+        }
+        Ok(sandbox)
     }
 }
 
@@ -240,7 +279,8 @@ impl SandboxProvider for LocalProvider {
             ));
         }
         let lock = self.lock(&spec.id).await?;
-        let sandbox = Arc::new(self.start(&spec, lock).await?);
+        let manifest = self.manifest_of(&spec)?;
+        let sandbox = Arc::new(self.start(&spec, &manifest, lock).await?);
         let lifetime = spec.timeout.unwrap_or(LIFETIME);
         let mortal = Arc::downgrade(&sandbox);
         let mut ended = sandbox.ended.clone();
@@ -259,9 +299,9 @@ impl SandboxProvider for LocalProvider {
     }
 
     async fn list(&self) -> Result<Vec<(String, bool)>> {
-        let ids = self.store.sandboxes()?;
+        let ids = self.images.store.sandboxes()?;
         ids.into_iter()
-            .map(|id| Ok((self.store.try_lock(&id)?.is_none(), id)))
+            .map(|id| Ok((self.images.store.try_lock(&id)?.is_none(), id)))
             .map(|pair| pair.map(|(running, id)| (id, running)))
             .collect()
     }
@@ -272,30 +312,34 @@ impl SandboxProvider for LocalProvider {
             sandbox.end().await?;
         }
         let lock = self.lock(id).await?;
-        let directory = self.store.sandbox(id);
-        let removed = tokio::task::spawn_blocking(move || store::remove_tree(&directory)).await;
-        removed
-            .map_err(io::Error::other)
-            .flatten()
-            .map_err(|error| CapabilityError::io(format!("remove sandbox {id}"), &error))?;
-        drop(lock);
-        Ok(())
+        let (store, id) = (self.images.store.clone(), id.to_owned());
+        build::blocking(move || {
+            store
+                .remove_sandbox(&id, lock)
+                .map_err(|error| CapabilityError::io(format!("remove sandbox {id}"), &error))
+        })
+        .await
     }
 
-    async fn build_image(&self, _: &ImageSpec, _: Option<&str>, _: BuildLog) -> Result<(String, bool)> {
-        Err(CapabilityError::new(ErrorKind::UNAVAILABLE, "images are not available yet"))
+    async fn build_image(
+        &self,
+        spec: &ImageSpec,
+        name: Option<&str>,
+        log: BuildLog,
+    ) -> Result<(String, bool)> {
+        self.build(spec, name, &log).await
     }
 
-    async fn tag_image(&self, _: &str, _: &str) -> Result<()> {
-        Err(CapabilityError::new(ErrorKind::UNAVAILABLE, "images are not available yet"))
+    async fn tag_image(&self, image: &str, name: &str) -> Result<()> {
+        self.images.tag(image, name)
     }
 
     async fn find_image(&self, image: &str) -> Result<Option<String>> {
-        Ok((image == "host").then(|| image.into()))
+        self.images.find(image)
     }
 
     async fn list_images(&self) -> Result<Vec<ImageInfo>> {
-        Ok(Vec::new())
+        self.images.list()
     }
 
     fn volumes(&self) -> Arc<dyn VolumeStore> {

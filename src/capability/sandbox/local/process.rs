@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::sync::OwnedRwLockReadGuard;
 
 /// Most bytes in one chunk.
 const CHUNK: usize = 64 << 10;
@@ -30,8 +30,8 @@ pub(super) struct LocalProcess {
     pub(super) stdin: Option<Sender>,
     pub(super) backlog: VecDeque<Chunk>,
     pub(super) end: End,
-    /// Counted by the sandbox, to know whether something runs.
-    pub(super) _running: Arc<()>,
+    /// Held while it runs, so that its sandbox knows.
+    pub(super) _files: OwnedRwLockReadGuard<()>,
 }
 
 /// What is known about the end of a command.

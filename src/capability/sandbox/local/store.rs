@@ -8,7 +8,7 @@ use crate::step::ErrorKind;
 use rustix::fs::FlockOperation;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +25,13 @@ pub(super) struct Store {
 /// A held lock on one sandbox; free again when every copy of its descriptor is closed.
 #[derive(Debug)]
 pub(super) struct Lock(pub(super) File);
+
+impl Lock {
+    /// Another holder of the same lock.
+    pub(super) fn share(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+}
 
 impl Store {
     /// Makes the directories, open to nobody else.
@@ -97,14 +104,62 @@ impl Store {
 
     /// Takes the lock of a sandbox; `None` while a process of it lives.
     pub(super) fn try_lock(&self, id: &str) -> Result<Option<Lock>> {
-        // Beside the sandbox's directory, so that removing the directory does not remove a lock that others wait for.
-        let path = self.home.join("sandboxes").join(format!(".{id}.lock"));
-        let file = open_lock(&path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(CapabilityError::io(format!("lock {}", path.display()), &errno.into())),
+        let path = self.lock_path(id);
+        let failed = |error: io::Error| CapabilityError::io(format!("lock {}", path.display()), &error);
+        loop {
+            let file = open_lock(&path)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(errno) => return Err(failed(errno.into())),
+            }
+            // Whoever removed the sandbox removed the file too; a lock on a file without a name protects nothing.
+            let held = file.metadata().map_err(failed)?;
+            if fs::metadata(&path).is_ok_and(|named| named.ino() == held.ino()) {
+                return Ok(Some(Lock(file)));
+            }
         }
+    }
+
+    /// Deletes a sandbox's files, and with them its lock.
+    pub(super) fn remove_sandbox(&self, id: &str, lock: Lock) -> io::Result<()> {
+        remove_tree(&self.sandbox(id))?;
+        drop(fs::remove_file(self.lock_path(id)));
+        drop(lock);
+        Ok(())
+    }
+
+    /// Beside the sandbox's directory, so that it can be held while the directory comes and goes.
+    fn lock_path(&self, id: &str) -> PathBuf {
+        self.home.join("sandboxes").join(format!(".{id}.lock"))
+    }
+
+    /// Deletes what processes that are gone have left half done: sandboxes of builds, unfinished layers.
+    pub(super) fn sweep(&self) -> Result<()> {
+        let failed = |error: io::Error| CapabilityError::io("clean up the state directory", &error);
+        let hidden = |directory: PathBuf, prefix: &'static str| {
+            let names = fs::read_dir(directory)
+                .map_err(failed)?
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            Ok(names.filter(move |name| name.starts_with(prefix)).collect::<Vec<_>>())
+        };
+        for name in hidden(self.layers(), ".making-")? {
+            let alive = name.split('-').nth(1).is_some_and(|pid| Path::new("/proc").join(pid).exists());
+            if !alive {
+                remove_tree(&self.layers().join(name)).map_err(failed)?;
+            }
+        }
+        for id in hidden(self.home.join("sandboxes"), ".build-")? {
+            if let Some(lock) = self.try_lock(&id)? {
+                self.remove_sandbox(&id, lock).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A name that no layer has or had.
+    pub(super) fn unused_layer(&self, prefix: &str) -> String {
+        format!("{prefix}-{}", ulid::Ulid::generate().to_string().to_ascii_lowercase())
     }
 
     /// The layer `name`, made by `build` in a directory of its own where there is none yet.

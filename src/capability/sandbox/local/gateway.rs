@@ -1,0 +1,271 @@
+//! Gateways: reverse proxies on a sandbox's loopback to the upstreams that the operator configured. The host adds the
+//! credentials, so a sandbox uses a service without ever seeing its key. Bodies stream both ways and are never stored.
+
+use super::Upstream;
+use crate::capability::sandbox::Credential;
+use crate::capability::{CapabilityError, Result};
+use crate::step::ErrorKind;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+/// How long connecting to an upstream may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+/// Most connections of one sandbox to one gateway at a time.
+const CONNECTION_LIMIT: usize = 256;
+/// Bytes of randomness in the path of a gateway.
+const TOKEN_BYTES: usize = 16;
+
+/// Headers that concern one connection and are never passed on.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+/// Headers in which a sandbox could send a credential of its own beside the one that is added.
+const CREDENTIALS: [HeaderName; 3] =
+    [header::AUTHORIZATION, HeaderName::from_static("x-api-key"), header::COOKIE];
+
+pub(super) type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The upstreams of a provider, and the client that reaches them.
+#[derive(Clone)]
+pub(super) struct Gateways {
+    upstreams: Arc<Vec<Upstream>>,
+    client: reqwest::Client,
+}
+
+/// Where the requests of one gateway go, with what is added to them.
+pub(super) struct Route {
+    base: reqwest::Url,
+    credentials: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Gateways {
+    pub(super) fn new(upstreams: Vec<Upstream>) -> Result<Self> {
+        // Fails where someone has installed one already, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_LIMIT)
+            .build()
+            .map_err(|error| {
+                CapabilityError::new(ErrorKind::UNAVAILABLE, format!("cannot prepare TLS: {error}"))
+            })?;
+        Ok(Self { upstreams: Arc::new(upstreams), client })
+    }
+
+    /// The way to an upstream. The caller's credentials win over the operator's.
+    pub(super) fn route(&self, name: &str, credentials: Vec<Credential>) -> Result<Route> {
+        let upstream = self.upstreams.iter().find(|upstream| upstream.name == name).ok_or_else(|| {
+            let known: Vec<_> = self.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            CapabilityError::new(
+                ErrorKind::NOT_FOUND,
+                format!("there is no upstream `{name}`; the operator has configured: {known}"),
+            )
+        })?;
+        let base = reqwest::Url::parse(&upstream.base_url)
+            .ok()
+            .filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| {
+                CapabilityError::new(
+                    ErrorKind::INVALID,
+                    format!("upstream `{name}` needs a base URL such as https://api.example.com"),
+                )
+            })?;
+        let credentials = if credentials.is_empty() { upstream.credentials.clone() } else { credentials };
+        let credentials = credentials.iter().map(prepare).collect::<Result<_>>()?;
+        Ok(Route { base, credentials })
+    }
+
+    /// Serves a gateway on `listener` until the sandbox ends; returns its base URL.
+    pub(super) fn serve(
+        &self,
+        route: Route,
+        listener: std::net::TcpListener,
+        ended: watch::Receiver<bool>,
+    ) -> Result<String> {
+        let failed = |error: io::Error| CapabilityError::io("open a gateway", &error);
+        let token = random_token().map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (client, route, prefix) = (self.client.clone(), Arc::new(route), format!("/{token}"));
+        let answer = {
+            let prefix = prefix.clone();
+            move |request| {
+                let (client, route, prefix) = (client.clone(), route.clone(), prefix.clone());
+                async move { Ok::<_, Infallible>(pass_on(&client, &route, &prefix, request).await) }
+            }
+        };
+        accept(listener, ended, answer).map_err(failed)?;
+        Ok(format!("http://{address}{prefix}"))
+    }
+}
+
+fn prepare(credential: &Credential) -> Result<(HeaderName, HeaderValue)> {
+    let invalid = || {
+        CapabilityError::new(
+            ErrorKind::INVALID,
+            format!("secret {} does not fit into header `{}`", credential.secret.name(), credential.header),
+        )
+    };
+    let name = HeaderName::try_from(&credential.header).map_err(|_| invalid())?;
+    let text = format!("{}{}", credential.prefix, credential.secret.expose());
+    let mut value = HeaderValue::try_from(text).map_err(|_| invalid())?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+fn random_token() -> io::Result<String> {
+    let mut bytes = [0; TOKEN_BYTES];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(hex::encode(bytes))
+}
+
+/// Serves HTTP/1.1 on a listener until the sandbox ends.
+pub(super) fn accept<S, F>(
+    listener: std::net::TcpListener,
+    mut ended: watch::Receiver<bool>,
+    service: S,
+) -> io::Result<()>
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let free = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+    tokio::spawn(async move {
+        loop {
+            let permit = free.clone().acquire_owned().await;
+            let stream = tokio::select! {
+                stream = listener.accept() => stream,
+                _ = ended.wait_for(|ended| *ended) => return,
+            };
+            let Ok((stream, _)) = stream else {
+                // Out of descriptors: a moment later there may be some again.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            // Events must leave at once, not when a packet is full.
+            drop(stream.set_nodelay(true));
+            let (service, mut ended) = (service.clone(), ended.clone());
+            tokio::spawn(async move {
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), hyper::service::service_fn(service))
+                    .with_upgrades();
+                tokio::select! {
+                    // A broken connection is the sandbox's own business.
+                    _ = connection => {}
+                    _ = ended.wait_for(|ended| *ended) => {}
+                }
+                drop(permit);
+            });
+        }
+    });
+    Ok(())
+}
+
+async fn pass_on(
+    client: &reqwest::Client,
+    route: &Route,
+    prefix: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let Some(url) = target(route, prefix, request.uri()) else {
+        return refuse(StatusCode::NOT_FOUND, "not_found_error", "no such gateway");
+    };
+    let (parts, body) = request.into_parts();
+    let mut headers = parts.headers;
+    strip(&mut headers);
+    headers.remove(header::HOST);
+    if !route.credentials.is_empty() {
+        for name in &CREDENTIALS {
+            headers.remove(name);
+        }
+    }
+    for (name, value) in &route.credentials {
+        headers.insert(name, value.clone());
+    }
+    let sent =
+        client.request(parts.method, url).headers(headers).body(reqwest::Body::wrap(body)).send().await;
+    match sent {
+        Ok(response) => {
+            let mut response = Response::from(response);
+            strip(response.headers_mut());
+            response.map(|body| body.map_err(Into::into).boxed())
+        }
+        Err(error) => {
+            let why = if error.is_timeout() {
+                "it did not answer in time"
+            } else if error.is_connect() {
+                "it cannot be reached; look at the host's network, proxy settings and certificates"
+            } else {
+                "the connection broke"
+            };
+            tracing::debug!(error = %error.without_url(), "a gateway could not pass on a request");
+            refuse(
+                StatusCode::BAD_GATEWAY,
+                "api_error",
+                &format!("harvest could not pass the request to the upstream: {why}"),
+            )
+        }
+    }
+}
+
+/// The URL at the upstream, `None` for a request without the token or one that would climb out of the base path.
+fn target(route: &Route, prefix: &str, asked: &hyper::Uri) -> Option<reqwest::Url> {
+    let rest = asked.path().strip_prefix(prefix)?;
+    if !rest.is_empty() && !rest.starts_with('/') {
+        return None;
+    }
+    let base = route.base.path().trim_end_matches('/');
+    let mut url = route.base.clone();
+    url.set_path(&format!("{base}{rest}"));
+    url.set_query(asked.query());
+    // Setting the path has resolved `..`, also percent-encoded.
+    let below = url.path().strip_prefix(base)?;
+    (below.is_empty() || below.starts_with('/')).then_some(url)
+}
+
+/// Removes the headers that concern one connection, also those that `Connection` names.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// An error in the form that clients of model APIs understand.
+fn refuse(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
+    let body = serde_json::json!({"type": "error", "error": {"type": kind, "message": message}}).to_string();
+    let mut response = Response::new(text(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(super) fn text(text: String) -> Body {
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
+}
