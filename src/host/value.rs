@@ -312,3 +312,276 @@ fn finite(value: f64, path: &str) -> Result<Value> {
     let number = Number::from_f64(value).ok_or_else(|| Mismatch::at(path, "is not a finite number"))?;
     Ok(Value::Number(number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+    use std::sync::LazyLock;
+    use wasm_encoder::{
+        ComponentImportSection, ComponentTypeRef, ComponentTypeSection, ComponentValType, InstanceType,
+        PrimitiveValType, TypeBounds,
+    };
+    use wasmtime::component::Component;
+    use wasmtime::component::types::ComponentItem;
+
+    static ENGINE: LazyLock<wasmtime::Engine> = LazyLock::new(wasmtime::Engine::default);
+
+    /// A type that a parameter can have.
+    #[derive(Clone, Debug)]
+    enum Shape {
+        Plain(&'static str),
+        List(Box<Shape>),
+        Map(Box<Shape>),
+        Option(Box<Shape>),
+        Tuple(Vec<Shape>),
+        Record(Vec<Shape>),
+        Variant(Vec<Option<Shape>>),
+        Result(Option<Box<Shape>>, Option<Box<Shape>>),
+        Enum(usize),
+        Flags(usize),
+    }
+
+    impl Shape {
+        /// Declares the type inside an interface.
+        fn declare(&self, interface: &mut InstanceType) -> ComponentValType {
+            let parts = |shapes: &[Self], interface: &mut InstanceType| -> Vec<ComponentValType> {
+                shapes.iter().map(|shape| shape.declare(interface)).collect()
+            };
+            let part = |shape: &Option<Box<Self>>, interface: &mut InstanceType| {
+                shape.as_ref().map(|shape| shape.declare(interface))
+            };
+            match self {
+                Self::Plain("bytes") => {
+                    interface.ty().defined_type().list(PrimitiveValType::U8);
+                }
+                Self::Plain(name) => return ComponentValType::Primitive(primitive(name)),
+                Self::List(item) => {
+                    let item = item.declare(interface);
+                    interface.ty().defined_type().list(item);
+                }
+                Self::Map(value) => {
+                    let value = value.declare(interface);
+                    interface.ty().defined_type().tuple([PrimitiveValType::String.into(), value]);
+                    let pair = ComponentValType::Type(interface.type_count() - 1);
+                    interface.ty().defined_type().list(pair);
+                }
+                Self::Option(inner) => {
+                    let inner = inner.declare(interface);
+                    interface.ty().defined_type().option(inner);
+                }
+                Self::Tuple(items) => {
+                    let items = parts(items, interface);
+                    interface.ty().defined_type().tuple(items);
+                }
+                Self::Result(ok, err) => {
+                    let (ok, err) = (part(ok, interface), part(err, interface));
+                    interface.ty().defined_type().result(ok, err);
+                }
+                Self::Record(fields) => {
+                    let fields = parts(fields, interface);
+                    let names: Vec<_> = (0..fields.len()).map(|i| format!("a-field-{}", letter(i))).collect();
+                    interface.ty().defined_type().record(names.iter().map(String::as_str).zip(fields));
+                    return named(interface);
+                }
+                Self::Variant(cases) => {
+                    let cases: Vec<_> =
+                        cases.iter().map(|case| case.as_ref().map(|case| case.declare(interface))).collect();
+                    let names: Vec<_> = (0..cases.len()).map(|i| format!("a-case-{}", letter(i))).collect();
+                    interface.ty().defined_type().variant(names.iter().map(String::as_str).zip(cases));
+                    return named(interface);
+                }
+                Self::Enum(n) => {
+                    let words = words(*n);
+                    interface.ty().defined_type().enum_type(words.iter().map(String::as_str));
+                    return named(interface);
+                }
+                Self::Flags(n) => {
+                    let words = words(*n);
+                    interface.ty().defined_type().flags(words.iter().map(String::as_str));
+                    return named(interface);
+                }
+            }
+            ComponentValType::Type(interface.type_count() - 1)
+        }
+
+        /// Values of the type, as files write them.
+        fn values(&self) -> BoxedStrategy<Value> {
+            match self {
+                Self::Plain("bool") => any::<bool>().prop_map(Value::from).boxed(),
+                Self::Plain("s8") => any::<i8>().prop_map(Value::from).boxed(),
+                Self::Plain("u32") => any::<u32>().prop_map(Value::from).boxed(),
+                Self::Plain("s64") => any::<i64>().prop_map(Value::from).boxed(),
+                Self::Plain("u64") => any::<u64>().prop_map(Value::from).boxed(),
+                Self::Plain("f64") => {
+                    proptest::num::f64::NORMAL.prop_map(|number| json!(number)).boxed()
+                }
+                Self::Plain("char") => any::<char>().prop_map(|character| json!(character)).boxed(),
+                Self::Plain("bytes") => {
+                    any::<Vec<u8>>().prop_map(|bytes| Value::String(BASE64.encode(bytes))).boxed()
+                }
+                Self::Plain(_) => any::<String>().prop_map(Value::from).boxed(),
+                Self::List(item) => {
+                    proptest::collection::vec(item.values(), 0..4).prop_map(Value::from).boxed()
+                }
+                Self::Map(value) => proptest::collection::btree_map(".{0,4}", value.values(), 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect()))
+                    .boxed(),
+                Self::Option(inner) => prop_oneof![Just(Value::Null), inner.values()].boxed(),
+                Self::Tuple(items) => {
+                    items.iter().map(Self::values).collect::<Vec<_>>().prop_map(Value::from).boxed()
+                }
+                Self::Record(fields) => fields
+                    .iter()
+                    .map(Self::values)
+                    .collect::<Vec<_>>()
+                    .prop_map(|values| {
+                        let named = values.into_iter().enumerate();
+                        Value::Object(named.map(|(i, value)| (format!("a_field_{}", letter(i)), value)).collect())
+                    })
+                    .boxed(),
+                Self::Variant(cases) => {
+                    let cases = cases.iter().enumerate().map(|(i, case)| {
+                        written_case(&format!("a-case-{}", letter(i)), case.as_ref())
+                    });
+                    proptest::strategy::Union::new(cases.collect::<Vec<_>>()).boxed()
+                }
+                Self::Result(ok, err) => {
+                    prop_oneof![written_case("ok", ok.as_deref()), written_case("err", err.as_deref())].boxed()
+                }
+                Self::Enum(n) => (0..*n).prop_map(|i| json!(format!("w-{}", letter(i)))).boxed(),
+                Self::Flags(n) => {
+                    let all: Vec<_> = (0..*n).map(|i| json!(format!("w-{}", letter(i)))).collect();
+                    let length = all.len();
+                    proptest::sample::subsequence(all, 0..=length).prop_map(Value::from).boxed()
+                }
+            }
+        }
+    }
+
+    fn letter(i: usize) -> char {
+        char::from(b'a' + i as u8)
+    }
+
+    fn words(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("w-{}", letter(i))).collect()
+    }
+
+    fn primitive(name: &str) -> PrimitiveValType {
+        match name {
+            "bool" => PrimitiveValType::Bool,
+            "s8" => PrimitiveValType::S8,
+            "u32" => PrimitiveValType::U32,
+            "s64" => PrimitiveValType::S64,
+            "u64" => PrimitiveValType::U64,
+            "f64" => PrimitiveValType::F64,
+            "char" => PrimitiveValType::Char,
+            _ => PrimitiveValType::String,
+        }
+    }
+
+    /// Records and the like must have a name before a function can use them.
+    fn named(interface: &mut InstanceType) -> ComponentValType {
+        let index = interface.type_count() - 1;
+        interface.export(&format!("t{index}"), ComponentTypeRef::Type(TypeBounds::Eq(index)));
+        ComponentValType::Type(interface.type_count() - 1)
+    }
+
+    fn written_case(name: &str, payload: Option<&Shape>) -> BoxedStrategy<Value> {
+        let name = name.to_owned();
+        match payload {
+            None => Just(Value::String(name)).boxed(),
+            Some(shape) => shape
+                .values()
+                .prop_map(move |value| Value::Object(Map::from_iter([(name.clone(), value)])))
+                .boxed(),
+        }
+    }
+
+    fn shapes() -> impl Strategy<Value = Shape> {
+        let plain = proptest::sample::select(vec!["bool", "s8", "u32", "s64", "u64", "f64", "char", "string", "bytes"]);
+        let leaf = prop_oneof![
+            6 => plain.prop_map(Shape::Plain),
+            1 => (1usize..5).prop_map(Shape::Enum),
+            1 => (1usize..5).prop_map(Shape::Flags),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            let boxed = inner.clone().prop_map(Box::new);
+            prop_oneof![
+                // An absent option inside an option has no form of its own.
+                inner.clone().prop_map(|inner| match inner {
+                    Shape::Option(_) => inner,
+                    inner => Shape::Option(Box::new(inner)),
+                }),
+                boxed.clone().prop_map(Shape::List),
+                boxed.clone().prop_map(Shape::Map),
+                proptest::collection::vec(inner.clone(), 1..4).prop_map(Shape::Record),
+                // A pair that begins with a string would make a list of it a map.
+                proptest::collection::vec(inner.clone(), 3..4).prop_map(Shape::Tuple),
+                proptest::collection::vec(proptest::option::of(inner), 1..4).prop_map(Shape::Variant),
+                (proptest::option::of(boxed.clone()), proptest::option::of(boxed))
+                    .prop_map(|(ok, err)| Shape::Result(ok, err)),
+            ]
+        })
+    }
+
+    /// The type of a parameter of this shape, as a component declares it.
+    fn declared(shape: &Shape) -> Type {
+        let mut interface = InstanceType::new();
+        let ty = shape.declare(&mut interface);
+        interface.ty().function().params([("p", ty)]).result(None);
+        interface.export("f", ComponentTypeRef::Func(interface.type_count() - 1));
+        let mut types = ComponentTypeSection::new();
+        types.instance(&interface);
+        let mut imports = ComponentImportSection::new();
+        imports.import("a:b/c", ComponentTypeRef::Instance(0));
+        let mut component = wasm_encoder::Component::new();
+        component.section(&types).section(&imports);
+        let component = Component::new(&ENGINE, component.finish()).unwrap();
+        let ty = component.component_type();
+        let Some(ComponentItem::ComponentInstance(interface)) = ty.get_import(&ENGINE, "a:b/c").map(|item| item.ty)
+        else {
+            panic!("no import")
+        };
+        let Some(ComponentItem::ComponentFunc(function)) = interface.get_export(&ENGINE, "f").map(|item| item.ty)
+        else {
+            panic!("no function")
+        };
+        let (_, ty) = function.params().next().unwrap();
+        ty
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn values_come_back_as_they_went((shape, value) in shapes().prop_flat_map(|shape| {
+            let values = shape.values();
+            (Just(shape), values)
+        })) {
+            let ty = declared(&shape);
+            let there = to_component(&value, &ty, "p").unwrap();
+            prop_assert_eq!(to_json(&there, &ty, "p").unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn errors_lead_to_the_place() {
+        let check = |shape: &Shape, value: Value, expected: &str| {
+            let error = to_component(&value, &declared(shape), "with").unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        };
+        let record = Shape::Record(vec![Shape::Plain("s8"), Shape::Option(Box::new(Shape::Plain("string")))]);
+        check(&record, json!({"a_field_a": 200}), "with.a_field_a: 200 is out of range");
+        check(&record, json!({}), "with.a_field_a: is missing");
+        check(&record, json!({"a_field_a": 1, "a_field_c": 1}), "with.a_field_c: there is no such field");
+        check(&record, json!({"a-field-a": 1.5}), "with.a_field_a: expected a whole number, found 1.5");
+        let list = Shape::List(Box::new(record));
+        check(&list, json!([{"a_field_a": 1}, "x"]), "with[1]: expected an object, found a string");
+        check(&Shape::Enum(2), json!("w-c"), "with: expected one of w-a, w-b");
+        check(&Shape::Variant(vec![None]), json!({"a_case_a": 1}), "with.a_case_a: takes no value");
+        check(&Shape::Plain("bytes"), json!("?"), "with: expected bytes as base64");
+        check(&Shape::Plain("char"), json!("ab"), "with: expected a single character");
+        check(&Shape::Tuple(vec![Shape::Plain("bool")]), json!([]), "with: expected 1 items, found 0");
+    }
+}

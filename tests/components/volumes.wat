@@ -1,0 +1,6 @@
+;; Imports an ambient power.
+(component
+(import "harvest:sandbox/volumes@0.1.0" (instance))
+(core module $m (func (export "nothing") (result i32) i32.const 0))
+(core instance $i (instantiate $m))
+(func (export "nothing") (result (result)) (canon lift (core func $i "nothing"))))

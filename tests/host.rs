@@ -1,0 +1,627 @@
+//! Components in the host: each thing a component can do wrong, and what becomes of it. Real components; the sandboxes
+//! are scripted where only the host's side of them is under test.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use harvest::capability::sandbox::{
+    BuildLog, Chunk, Credential, ExecSpec, ExitStatus, ImageInfo, ImageSpec, Isolation, Process, Sandbox,
+    SandboxProvider, SandboxSpec,
+};
+use harvest::capability::secret::Secret;
+use harvest::capability::stream::{Content, MemoryStreams, StreamEntry, StreamStore};
+use harvest::capability::volume::VolumeStore;
+use harvest::capability::{CapabilityError, Result};
+use harvest::host::{Components, HostExecutor, Library, Limits, Providers, RunSetup};
+use harvest::id::{Digest, RunId, StepId};
+use harvest::step::{ErrorKind, Executor, Permission, StepCall, StepError, StepResult};
+use harvest::workflow::types::{Catalog, ComponentType};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A run with one sandbox `box` and one secret `token`.
+struct World {
+    home: tempfile::TempDir,
+    library: Library,
+    executor: HostExecutor,
+    streams: Arc<MemoryStreams>,
+    provider: Arc<Scripted>,
+    run: RunId,
+}
+
+const TOKEN: &str = "sk-canary-0123456789";
+
+impl World {
+    fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    fn with_limits(limits: Limits) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let library = Library::open(home.path()).unwrap();
+        let streams = Arc::new(MemoryStreams::default());
+        let provider = Arc::new(Scripted::default());
+        let providers =
+            Providers { sandboxes: provider.clone(), git: None, streams: streams.clone() };
+        let executor = HostExecutor::with_limits(library.clone(), providers, limits);
+        let run = RunId::generate();
+        let spec = SandboxSpec { id: format!("{run}-box"), ..SandboxSpec::default() };
+        let setup = RunSetup {
+            sandboxes: BTreeMap::from([("box".into(), spec)]),
+            secrets: BTreeMap::from([("token".into(), Secret::new("token", TOKEN))]),
+            artifacts: home.path().join("artifacts"),
+            ..RunSetup::default()
+        };
+        executor.register(&run, setup).unwrap();
+        Self { home, library, executor, streams, provider, run }
+    }
+
+    fn builtin(&self, name: &str) -> Arc<ComponentType> {
+        Components::new(self.library.clone(), self.home.path()).component(name).unwrap()
+    }
+
+    fn add(&self, bytes: &[u8]) -> Digest {
+        self.library.add("test", bytes).unwrap().digest
+    }
+
+    fn call(&self, component: Digest, function: &str, arguments: Value) -> StepCall {
+        let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
+        StepCall {
+            run: self.run.clone(),
+            workflow: "test".into(),
+            step: StepId::new("step"),
+            attempt: 1,
+            component,
+            function: function.into(),
+            arguments,
+            sandboxes: BTreeMap::from([("box".into(), "box".into())]),
+            secrets: BTreeMap::new(),
+            permissions: Vec::new(),
+            timeout: Some(Duration::from_secs(60)),
+            idle_timeout: None,
+        }
+    }
+
+    async fn execute(&self, call: StepCall) -> StepResult {
+        self.executor.execute(call, CancellationToken::new()).await
+    }
+
+    async fn exec(&self, command: &[&str]) -> StepResult {
+        let digest = self.builtin("exec").digest;
+        self.execute(self.call(digest, "run", json!({"command": command}))).await
+    }
+
+    async fn entries(&self) -> Vec<StreamEntry> {
+        let entries = self.streams.read(&self.run, 0, 10_000).await.unwrap();
+        entries.into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// Everything that was said on a stream.
+    async fn said(&self, stream: &str) -> String {
+        let mut said = String::new();
+        for entry in self.entries().await.into_iter().filter(|entry| entry.stream == stream) {
+            match entry.content {
+                Content::Text(text) => said.push_str(&text),
+                Content::Data(value) => said.push_str(&format!("{value}\n")),
+            }
+        }
+        said
+    }
+}
+
+fn error(result: StepResult) -> StepError {
+    result.expect_err("the step succeeded")
+}
+
+// Scripted sandboxes.
+
+#[derive(Default)]
+struct Scripted {
+    opened: AtomicUsize,
+    removed: Mutex<Vec<String>>,
+    live: Arc<AtomicUsize>,
+    signals: Arc<Mutex<Vec<i32>>>,
+}
+
+struct ScriptedSandbox {
+    id: String,
+    live: Arc<AtomicUsize>,
+    signals: Arc<Mutex<Vec<i32>>>,
+}
+
+/// `say TEXT...`, `env NAME`, `fail CODE TEXT`, `spew` (for ever), `hang`, `stubborn` (a hang that ignores signals),
+/// `slow MILLIS` (a line after each of three waits), `cat`.
+struct ScriptedProcess {
+    kind: String,
+    chunks: Vec<Chunk>,
+    exit: ExitStatus,
+    pause: Duration,
+    written: Vec<u8>,
+    reading: bool,
+    ended: bool,
+    live: Arc<AtomicUsize>,
+    signals: Arc<Mutex<Vec<i32>>>,
+}
+
+impl Drop for ScriptedProcess {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl ScriptedProcess {
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.live.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[async_trait]
+impl Process for ScriptedProcess {
+    async fn next(&mut self) -> Result<Option<Chunk>> {
+        match self.kind.as_str() {
+            "spew" => {
+                tokio::task::yield_now().await;
+                return Ok(Some(Chunk::Stdout(Bytes::from(vec![b'x'; 64 << 10]))));
+            }
+            "hang" | "stubborn" if !self.ended => std::future::pending().await,
+            "slow" if !self.chunks.is_empty() => tokio::time::sleep(self.pause).await,
+            "cat" if self.reading => return Ok(None),
+            "cat" if !self.written.is_empty() => {
+                return Ok(Some(Chunk::Stdout(std::mem::take(&mut self.written).into())));
+            }
+            _ => {}
+        }
+        Ok((!self.chunks.is_empty()).then(|| self.chunks.remove(0)))
+    }
+
+    async fn write(&mut self, data: &[u8]) -> Result<()> {
+        self.written.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn close_stdin(&mut self) {
+        self.reading = false;
+    }
+
+    async fn signal(&mut self, signal: i32) -> Result<()> {
+        self.signals.lock().unwrap().push(signal);
+        if self.kind == "hang" {
+            self.exit = ExitStatus::Signal(signal);
+            self.end();
+        }
+        Ok(())
+    }
+
+    async fn kill(&mut self) -> Result<()> {
+        self.end();
+        Ok(())
+    }
+
+    async fn wait(&mut self) -> Result<ExitStatus> {
+        self.end();
+        Ok(self.exit)
+    }
+}
+
+#[async_trait]
+impl Sandbox for ScriptedSandbox {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn isolation(&self) -> Isolation {
+        unreachable!("no step asks")
+    }
+
+    async fn exec(&self, spec: ExecSpec) -> Result<Box<dyn Process>> {
+        let words: Vec<&str> = spec.command.iter().map(String::as_str).collect();
+        let mut process = ScriptedProcess {
+            kind: words[0].into(),
+            chunks: Vec::new(),
+            exit: ExitStatus::Code(0),
+            pause: Duration::ZERO,
+            written: Vec::new(),
+            reading: spec.stdin,
+            ended: false,
+            live: self.live.clone(),
+            signals: self.signals.clone(),
+        };
+        let said = |text: &str| Chunk::Stdout(Bytes::from(text.to_owned()));
+        match words[..] {
+            ["say", ref texts @ ..] => process.chunks = texts.iter().map(|text| said(text)).collect(),
+            ["env", name] => {
+                let secret = spec.secrets.get(name).map_or("", |secret| secret.expose());
+                // In two chunks: the cut goes through the secret.
+                let (first, second) = secret.split_at(secret.len() / 2);
+                process.chunks = vec![said(first), said(second)];
+            }
+            ["fail", code, text] => {
+                process.exit = ExitStatus::Code(code.parse().unwrap());
+                process.chunks = vec![Chunk::Stderr(Bytes::from(text.to_owned()))];
+            }
+            ["slow", millis] => {
+                process.pause = Duration::from_millis(millis.parse().unwrap());
+                process.chunks = vec![said("1\n"), said("2\n"), said("3\n")];
+            }
+            ["spew" | "hang" | "stubborn" | "cat"] => {}
+            _ => return Err(CapabilityError::new(ErrorKind::NOT_FOUND, format!("no program {}", words[0]))),
+        }
+        self.live.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(process))
+    }
+
+    async fn read_file(&self, _: &str, _: u64) -> Result<Bytes> {
+        unreachable!("no step reads")
+    }
+
+    async fn write_file(&self, _: &str, _: &[u8], _: u32) -> Result<()> {
+        unreachable!("no step writes")
+    }
+
+    async fn forward(&self, _: &str, _: Vec<Credential>) -> Result<String> {
+        unreachable!("no step forwards")
+    }
+
+    async fn snapshot(&self) -> Result<String> {
+        unreachable!("no step takes a snapshot")
+    }
+
+    async fn terminate(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SandboxProvider for Scripted {
+    async fn open(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>> {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        Ok(Arc::new(ScriptedSandbox { id: spec.id, live: self.live.clone(), signals: self.signals.clone() }))
+    }
+
+    async fn list(&self) -> Result<Vec<(String, bool)>> {
+        unreachable!("no step lists")
+    }
+
+    async fn remove(&self, id: &str) -> Result<()> {
+        self.removed.lock().unwrap().push(id.to_owned());
+        Ok(())
+    }
+
+    async fn build_image(&self, _: &ImageSpec, _: Option<&str>, _: BuildLog) -> Result<(String, bool)> {
+        unreachable!("no step builds")
+    }
+
+    async fn tag_image(&self, _: &str, _: &str) -> Result<()> {
+        unreachable!("no step tags")
+    }
+
+    async fn find_image(&self, _: &str) -> Result<Option<String>> {
+        unreachable!("no step looks")
+    }
+
+    async fn list_images(&self) -> Result<Vec<ImageInfo>> {
+        unreachable!("no step lists")
+    }
+
+    fn volumes(&self) -> Arc<dyn VolumeStore> {
+        unreachable!("no step has volumes")
+    }
+}
+
+/// Components of a few lines, assembled from the texts beside them.
+macro_rules! component {
+    ($name:literal) => {
+        include_bytes!(concat!("components/", $name, ".wasm"))
+    };
+}
+
+const SPIN: &[u8] = component!("spin");
+const NOTHING: &[u8] = component!("nothing");
+const GROW: &[u8] = component!("grow");
+const TRAP: &[u8] = component!("trap");
+const BABBLE: &[u8] = component!("babble");
+const VOLUMES: &[u8] = component!("volumes");
+
+#[test]
+fn the_types_of_exec_are_read_from_its_component() {
+    let exec = World::new().builtin("exec");
+    assert_eq!(exec.name, "exec");
+    assert!(exec.needs.is_empty());
+    let run = exec.function("run").unwrap();
+    assert_eq!(run.sandboxes, ["box"]);
+    assert_eq!(run.any_secrets.as_deref(), Some("secrets"));
+    let shown: Vec<String> = run.parameters.iter().map(|field| format!("{}: {}", field.name, field.ty)).collect();
+    assert_eq!(
+        shown,
+        ["command: list<string>", "env: map<string>?", "workdir: string?", "stdin: string?", "allow_failure: bool?"]
+    );
+    let shown: Vec<String> = run.outputs.iter().map(|field| format!("{}: {}", field.name, field.ty)).collect();
+    assert_eq!(shown, ["exit_code: int", "stdout: string", "stderr: string"]);
+    assert!(run.errors.as_ref().unwrap().contains(&ErrorKind::new("exited")));
+    assert!(exec.function("python").is_some());
+}
+
+#[test]
+fn files_that_are_no_components_are_named_for_what_they_are() {
+    let world = World::new();
+    let catalog = Components::new(world.library.clone(), world.home.path());
+    let check = |name: &str, bytes: &[u8], expected: &str| {
+        std::fs::write(world.home.path().join(name), bytes).unwrap();
+        let error = catalog.component(&format!("./{name}")).unwrap_err();
+        assert!(error.contains(expected), "{name}: {error}");
+    };
+    check("text.wasm", b"#!/bin/sh\n", "does not begin like WebAssembly");
+    check("empty.wasm", b"", "does not begin like WebAssembly");
+    check("module.wasm", component!("module"), "core WebAssembly module");
+    check("cut.wasm", &NOTHING[..NOTHING.len() / 2], "no valid component");
+    check("header.wasm", &NOTHING[..6], "truncated");
+    check("nothing.wasm", component!("empty"), "exports no step function");
+    check("foreign.wasm", component!("foreign"), "acme:rocket/launch@1.0.0");
+
+    let missing = catalog.component("./missing.wasm").unwrap_err();
+    assert!(missing.contains("there is no file"), "{missing}");
+    let unknown = catalog.component("gti").unwrap_err();
+    assert!(unknown.contains("built in are claude, exec, git, memory"), "{unknown}");
+}
+
+#[test]
+fn a_run_does_not_depend_on_files_that_change() {
+    let world = World::new();
+    let path = world.home.path().join("own.wasm");
+    std::fs::write(&path, NOTHING).unwrap();
+    let catalog = Components::new(world.library.clone(), world.home.path());
+    let digest = catalog.component("./own.wasm").unwrap().digest;
+    std::fs::write(&path, "something else").unwrap();
+    // Compiled forms may be deleted at any time, too.
+    std::fs::remove_dir_all(world.home.path().join("cache")).unwrap();
+    let library = Library::open(world.home.path()).unwrap();
+    library.load(&digest).unwrap();
+}
+
+#[test]
+fn a_compiled_form_that_others_can_write_is_not_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let digest = world.add(NOTHING);
+    let compiled = world.home.path().join("cache/compiled");
+    let code = || {
+        let mut entries = std::fs::read_dir(&compiled).unwrap().map(|entry| entry.unwrap().path());
+        entries.find(|path| path.extension().is_some_and(|ending| ending == "cwasm")).unwrap()
+    };
+    // Loading this file would fail, and running another's would be worse.
+    std::fs::write(code(), "evil").unwrap();
+    std::fs::set_permissions(code(), std::fs::Permissions::from_mode(0o666)).unwrap();
+    world.library.load(&digest).unwrap();
+    assert_ne!(std::fs::read(code()).unwrap(), b"evil");
+}
+
+#[tokio::test]
+async fn exec_returns_what_the_command_said_and_copies_it_to_the_streams() {
+    let world = World::new();
+    let outputs = world.exec(&["say", "one\n", "two\n"]).await.unwrap();
+    assert_eq!(Value::Object(outputs), json!({"exit_code": 0, "stdout": "one\ntwo\n", "stderr": ""}));
+    assert_eq!(world.said("stdout").await, "one\ntwo\n");
+    assert_eq!(world.provider.live.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_command_that_fails_is_an_error_with_its_last_words() {
+    let world = World::new();
+    let failed = error(world.exec(&["fail", "3", "no such luck"]).await);
+    assert_eq!(failed.to_string(), "exited: fail exited with code 3: no such luck");
+
+    let digest = world.builtin("exec").digest;
+    let arguments = json!({"command": ["fail", "3", "x"], "allow_failure": true});
+    let outputs = world.execute(world.call(digest, "run", arguments)).await.unwrap();
+    assert_eq!(outputs["exit_code"], 3);
+    assert_eq!(error(world.exec(&["nonsense"]).await).kind, ErrorKind::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn standard_input_reaches_the_command() {
+    let world = World::new();
+    let digest = world.builtin("exec").digest;
+    let arguments = json!({"command": ["cat"], "stdin": "héllo"});
+    let outputs = world.execute(world.call(digest, "run", arguments)).await.unwrap();
+    assert_eq!(outputs["stdout"], "héllo");
+}
+
+#[tokio::test]
+async fn a_secret_leaves_a_step_nowhere() {
+    let world = World::new();
+    let digest = world.builtin("exec").digest;
+    let mut call = world.call(digest, "run", json!({"command": ["env", "api_key"]}));
+    call.secrets = BTreeMap::from([("api_key".into(), "token".into())]);
+    let outputs = world.execute(call).await.unwrap();
+    assert_eq!(outputs["stdout"], "***");
+    assert_eq!(world.said("stdout").await, "***");
+
+    let failed = error(world.exec(&["fail", "1", &format!("denied: {TOKEN}")]).await);
+    assert_eq!(failed.message, "fail exited with code 1: denied: ***");
+    assert!(!format!("{:?}", world.entries().await).contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_secret_too_short_to_mask_is_refused() {
+    let world = World::new();
+    let setup = RunSetup {
+        secrets: BTreeMap::from([("pin".into(), Secret::new("pin", "1234"))]),
+        ..RunSetup::default()
+    };
+    let refused = world.executor.register(&RunId::generate(), setup).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::INVALID);
+    assert!(refused.message.contains("secret pin has 4 bytes"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_unbound_slot_and_a_wrong_argument_are_named() {
+    let world = World::new();
+    let digest = world.builtin("exec").digest;
+    let mut call = world.call(digest, "run", json!({"command": ["say"]}));
+    call.secrets = BTreeMap::from([("api_key".into(), "unknown".into())]);
+    let unbound = error(world.execute(call).await);
+    assert!(unbound.message.contains("no secret is bound to api_key"), "{unbound}");
+
+    let wrong = error(world.execute(world.call(digest, "run", json!({"command": ["say", 3]}))).await);
+    assert_eq!(wrong.to_string(), "invalid: command[1]: expected a string, found 3");
+    let missing = error(world.execute(world.call(digest, "run", json!({}))).await);
+    assert_eq!(missing.to_string(), "invalid: with.command is missing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_spinning_guests_than_threads_do_not_stop_a_healthy_one() {
+    let world = Arc::new(World::with_limits(Limits { cpu: Duration::from_millis(400), ..Limits::default() }));
+    let (spin, nothing) = (world.add(SPIN), world.add(NOTHING));
+    let spinning: Vec<_> = (0..5)
+        .map(|_| {
+            let world = world.clone();
+            tokio::spawn(async move { world.execute(world.call(spin, "spin", json!({}))).await })
+        })
+        .collect();
+    for _ in 0..3 {
+        world.execute(world.call(nothing, "nothing", json!({}))).await.unwrap();
+    }
+    // Nobody was stopped yet: five guests of 400 ms on two threads take a second.
+    assert!(spinning.iter().all(|task| !task.is_finished()));
+    for task in spinning {
+        let trapped = error(task.await.unwrap());
+        assert_eq!(trapped.to_string(), "trapped: the component used up its CPU budget of 400 ms");
+    }
+}
+
+#[tokio::test]
+async fn waiting_in_a_host_call_costs_no_cpu_budget() {
+    let limits = Limits { cpu: Duration::from_millis(50), ..Limits::default() };
+    let world = World::with_limits(limits);
+    let began = std::time::Instant::now();
+    let outputs = world.exec(&["slow", "60"]).await.unwrap();
+    assert_eq!(outputs["stdout"], "1\n2\n3\n");
+    assert!(began.elapsed() >= 3 * limits.cpu);
+}
+
+#[tokio::test]
+async fn taking_memory_without_end_ends_the_step() {
+    let world = World::with_limits(Limits { memory: 8 << 20, ..Limits::default() });
+    let grow = world.add(GROW);
+    let failed = error(world.execute(world.call(grow, "grow", json!({}))).await);
+    assert_eq!(failed.to_string(), "out-of-memory: the component asked for more than its 8 MiB of memory");
+}
+
+#[tokio::test]
+async fn a_trap_is_an_error_of_the_step() {
+    let world = World::new();
+    let trap = world.add(TRAP);
+    let failed = error(world.execute(world.call(trap, "trap", json!({}))).await);
+    assert_eq!(failed.kind, ErrorKind::TRAPPED);
+    assert!(failed.message.contains("unreachable"), "{failed}");
+}
+
+#[tokio::test]
+async fn talking_without_end_is_cut_and_bounded_by_the_time_limit() {
+    let world = World::with_limits(Limits { cpu: Duration::from_millis(300), ..Limits::default() });
+    let babble = world.add(BABBLE);
+    let failed = error(world.execute(world.call(babble, "babble", json!({}))).await);
+    assert_eq!(failed.kind, ErrorKind::TRAPPED, "{failed}");
+
+    let exec = world.builtin("exec").digest;
+    let mut call = world.call(exec, "run", json!({"command": ["spew"]}));
+    call.timeout = Some(Duration::from_millis(500));
+    let failed = error(world.execute(call).await);
+    assert!([ErrorKind::TIMED_OUT, ErrorKind::TRAPPED].contains(&failed.kind), "{failed}");
+    assert_eq!(world.provider.live.load(Ordering::SeqCst), 0);
+    let kept: usize = world.said("stdout").await.len();
+    assert!(kept <= 16 << 20, "{kept}");
+}
+
+#[tokio::test]
+async fn an_ambient_power_needs_a_grant() {
+    let world = World::new();
+    let volumes = world.add(VOLUMES);
+    let denied = error(world.execute(world.call(volumes, "nothing", json!({}))).await);
+    assert_eq!(
+        denied.to_string(),
+        "denied: the component needs the permission volumes: write `permissions: [volumes]` in the step"
+    );
+    let mut call = world.call(volumes, "nothing", json!({}));
+    call.permissions = vec![Permission::Volumes];
+    assert_eq!(world.execute(call).await.unwrap(), Map::new());
+}
+
+#[tokio::test]
+async fn time_limits_end_a_command_that_hangs() {
+    let world = World::new();
+    let exec = world.builtin("exec").digest;
+    let mut call = world.call(exec, "run", json!({"command": ["hang"]}));
+    call.timeout = Some(Duration::from_millis(50));
+    let failed = error(world.execute(call.clone()).await);
+    assert_eq!(failed.to_string(), "timed-out: the attempt took longer than 50 ms");
+
+    call.timeout = None;
+    call.idle_timeout = Some(Duration::from_millis(50));
+    let failed = error(world.execute(call).await);
+    assert_eq!(failed.to_string(), "idle-timed-out: the attempt said nothing for 50 ms");
+    assert_eq!(world.provider.live.load(Ordering::SeqCst), 0);
+
+    // Output is a sign of life.
+    let mut call = world.call(exec, "run", json!({"command": ["slow", "60"]}));
+    call.idle_timeout = Some(Duration::from_millis(150));
+    world.execute(call).await.unwrap();
+}
+
+#[tokio::test]
+async fn cancelling_interrupts_before_it_kills() {
+    let world = World::new();
+    let exec = world.builtin("exec").digest;
+    let cancel = CancellationToken::new();
+    let call = world.call(exec, "run", json!({"command": ["hang"]}));
+    let executing = world.executor.execute(call, cancel.clone());
+    let cancelling = async {
+        while world.provider.live.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(executing, cancelling);
+    assert_eq!(error(result).kind, ErrorKind::CANCELLED);
+    assert_eq!(*world.provider.signals.lock().unwrap(), [2]);
+    assert_eq!(world.provider.live.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn what_ignores_the_interruption_is_killed() {
+    let world = World::new();
+    let exec = world.builtin("exec").digest;
+    world.builtin("exec");
+    let cancel = CancellationToken::new();
+    let call = world.call(exec, "run", json!({"command": ["stubborn"]}));
+    let executing = world.executor.execute(call, cancel.clone());
+    let cancelling = async {
+        while world.provider.live.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The grace period then passes at once.
+        tokio::time::pause();
+        cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(executing, cancelling);
+    assert_eq!(error(result).kind, ErrorKind::CANCELLED);
+    assert_eq!(*world.provider.signals.lock().unwrap(), [2]);
+    assert_eq!(world.provider.live.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_sandbox_is_opened_once_and_removed_with_the_run() {
+    let world = World::new();
+    let (first, second) = tokio::join!(world.exec(&["say", "a"]), world.exec(&["say", "b"]));
+    first.and(second).unwrap();
+    assert_eq!(world.provider.opened.load(Ordering::SeqCst), 1);
+    world.executor.release(&world.run).await;
+    assert_eq!(*world.provider.removed.lock().unwrap(), [format!("{}-box", world.run)]);
+    assert_eq!(error(world.exec(&["say"]).await).message, format!("run {} is not registered here", world.run));
+}
+
