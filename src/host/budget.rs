@@ -15,11 +15,13 @@ pub struct Limits {
     pub memory: usize,
     /// CPU time. Guests direct work that happens elsewhere; one that computes long is stuck.
     pub cpu: Duration,
+    /// How long commands may take to stop once they were asked to, before they are killed.
+    pub grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 256 << 20, cpu: Duration::from_secs(30) }
+        Self { memory: 256 << 20, cpu: Duration::from_secs(30), grace: Duration::from_secs(10) }
     }
 }
 

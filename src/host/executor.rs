@@ -19,9 +19,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::InstancePre;
 
-/// How long commands may take to stop after they were asked to, before they are killed.
-const GRACE: Duration = Duration::from_secs(10);
-
 /// The executor that runs components on this machine.
 pub struct HostExecutor {
     library: Library,
@@ -123,10 +120,12 @@ impl Executor for HostExecutor {
             instance::call(self.library.engine(), linked.component.clone(), attempt.clone(), self.limits);
         // A task of its own: a guest that computes must not hold up whoever drives the run.
         let mut guest = AbortOnDrop(tokio::spawn(guest));
-        let result = supervise(&mut guest, &attempt, cancel).await;
-        guest.0.abort();
-        // Only once it is gone are its commands nobody's.
-        let _ = (&mut guest.0).await;
+        let result = supervise(&mut guest, &attempt, cancel, self.limits.grace).await;
+        if !guest.0.is_finished() {
+            guest.0.abort();
+            // Only once it is gone are its commands nobody's. It was aborted: there is nothing to learn from how.
+            let _ = (&mut guest.0).await;
+        }
         attempt.end().await;
         drop(closing);
         if let Err(error) = storing.await {
@@ -166,7 +165,12 @@ impl Drop for CloseOnDrop {
 }
 
 /// Waits for the guest, or for a reason to stop it.
-async fn supervise(guest: &mut AbortOnDrop, attempt: &Attempt, cancel: CancellationToken) -> StepResult {
+async fn supervise(
+    guest: &mut AbortOnDrop,
+    attempt: &Attempt,
+    cancel: CancellationToken,
+    grace: Duration,
+) -> StepResult {
     let cancelled = || StepError::new(ErrorKind::CANCELLED, "the attempt was cancelled");
     tokio::select! {
         biased;
@@ -174,7 +178,7 @@ async fn supervise(guest: &mut AbortOnDrop, attempt: &Attempt, cancel: Cancellat
             attempt.processes.interrupt().await;
             if attempt.processes.count() > 0 {
                 // What the guest makes of the interruption no longer matters, but its commands may put things in order.
-                let _ = tokio::time::timeout(GRACE, &mut guest.0).await;
+                let _ = tokio::time::timeout(grace, &mut guest.0).await;
             }
             Err(cancelled())
         }

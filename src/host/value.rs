@@ -414,9 +414,7 @@ mod tests {
                 Self::Plain("u32") => any::<u32>().prop_map(Value::from).boxed(),
                 Self::Plain("s64") => any::<i64>().prop_map(Value::from).boxed(),
                 Self::Plain("u64") => any::<u64>().prop_map(Value::from).boxed(),
-                Self::Plain("f64") => {
-                    proptest::num::f64::NORMAL.prop_map(|number| json!(number)).boxed()
-                }
+                Self::Plain("f64") => proptest::num::f64::NORMAL.prop_map(|number| json!(number)).boxed(),
                 Self::Plain("char") => any::<char>().prop_map(|character| json!(character)).boxed(),
                 Self::Plain("bytes") => {
                     any::<Vec<u8>>().prop_map(|bytes| Value::String(BASE64.encode(bytes))).boxed()
@@ -438,17 +436,21 @@ mod tests {
                     .collect::<Vec<_>>()
                     .prop_map(|values| {
                         let named = values.into_iter().enumerate();
-                        Value::Object(named.map(|(i, value)| (format!("a_field_{}", letter(i)), value)).collect())
+                        Value::Object(
+                            named.map(|(i, value)| (format!("a_field_{}", letter(i)), value)).collect(),
+                        )
                     })
                     .boxed(),
                 Self::Variant(cases) => {
-                    let cases = cases.iter().enumerate().map(|(i, case)| {
-                        written_case(&format!("a-case-{}", letter(i)), case.as_ref())
-                    });
+                    let cases = cases
+                        .iter()
+                        .enumerate()
+                        .map(|(i, case)| written_case(&format!("a-case-{}", letter(i)), case.as_ref()));
                     proptest::strategy::Union::new(cases.collect::<Vec<_>>()).boxed()
                 }
                 Self::Result(ok, err) => {
-                    prop_oneof![written_case("ok", ok.as_deref()), written_case("err", err.as_deref())].boxed()
+                    prop_oneof![written_case("ok", ok.as_deref()), written_case("err", err.as_deref())]
+                        .boxed()
                 }
                 Self::Enum(n) => (0..*n).prop_map(|i| json!(format!("w-{}", letter(i)))).boxed(),
                 Self::Flags(n) => {
@@ -500,7 +502,9 @@ mod tests {
     }
 
     fn shapes() -> impl Strategy<Value = Shape> {
-        let plain = proptest::sample::select(vec!["bool", "s8", "u32", "s64", "u64", "f64", "char", "string", "bytes"]);
+        let plain = proptest::sample::select(vec![
+            "bool", "s8", "u32", "s64", "u64", "f64", "char", "string", "bytes",
+        ]);
         let leaf = prop_oneof![
             6 => plain.prop_map(Shape::Plain),
             1 => (1usize..5).prop_map(Shape::Enum),
@@ -540,11 +544,13 @@ mod tests {
         component.section(&types).section(&imports);
         let component = Component::new(&ENGINE, component.finish()).unwrap();
         let ty = component.component_type();
-        let Some(ComponentItem::ComponentInstance(interface)) = ty.get_import(&ENGINE, "a:b/c").map(|item| item.ty)
+        let Some(ComponentItem::ComponentInstance(interface)) =
+            ty.get_import(&ENGINE, "a:b/c").map(|item| item.ty)
         else {
             panic!("no import")
         };
-        let Some(ComponentItem::ComponentFunc(function)) = interface.get_export(&ENGINE, "f").map(|item| item.ty)
+        let Some(ComponentItem::ComponentFunc(function)) =
+            interface.get_export(&ENGINE, "f").map(|item| item.ty)
         else {
             panic!("no function")
         };
