@@ -1,7 +1,7 @@
 //! What is wrong with a file, as data: a stable code, a place, a sentence, and what to write instead. Rendering is a
 //! view on it; nothing here decides what a mistake is.
 
-use super::code::Code;
+use super::code::{self, Code};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -138,7 +138,16 @@ impl Diagnostic {
         let (first, _) = source.position(first);
         let (last, _) = source.position(last);
         let window = source.line_range(first, last);
-        let text = &source.text[window.clone()];
+        let mut text = std::borrow::Cow::Borrowed(&source.text[window.clone()]);
+        if self.code == code::CREDENTIAL {
+            // What is rendered ends up in logs; the credential itself must not.
+            let secret = self.span.start - window.start..self.span.end - window.start;
+            let hide = |(at, c): (usize, char)| {
+                if secret.contains(&at) && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() }
+            };
+            text = text.char_indices().map(hide).collect::<String>().into();
+        }
+        let text = &*text;
         let inside = |span: &Range<usize>| {
             let start = text.floor_char_boundary(span.start.saturating_sub(window.start));
             start..text.floor_char_boundary(span.end.saturating_sub(window.start)).max(start)

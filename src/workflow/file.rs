@@ -313,7 +313,10 @@ impl<'t> Reader<'t, '_> {
             return;
         }
         let diagnostic = self.report.add(code::SYNTAX, at..at, format!("not YAML: {}", error.info()));
-        if error.info().contains("mapping values are not allowed") {
+        let text = source.text.lines().nth(line - 1).unwrap_or_default();
+        if text.contains("{ ${{") || text.contains(": ${{") || text.contains("[${{") {
+            diagnostic.help("quote texts that hold an expression: \"${{ ... }}\"");
+        } else if error.info().contains("mapping values are not allowed") {
             diagnostic.help("quote a text that holds `: `, and align the keys of one mapping");
         } else if error.info().contains("did not find expected") || error.info().contains("simple key") {
             diagnostic.help("check the indentation, and quote texts that hold `:`, `{`, `[` or `#`");

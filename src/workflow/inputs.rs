@@ -1,6 +1,7 @@
 //! The inputs that a run is started with: read by their types, completed by their defaults, held to their limits.
 
 use super::cel::Scope;
+use super::cel::typing::article;
 use super::literal;
 use super::model::{Input, Workflow};
 use super::suggest;
@@ -16,7 +17,7 @@ pub const MAX_INPUT: usize = 1 << 20;
 /// Largest compiled pattern in bytes. Matching is linear in the text.
 const MAX_REGEX: usize = 1 << 20;
 
-/// Why inputs do not fit a workflow. Never holds the value of an input, which may be confidential.
+/// Why inputs do not fit a workflow. Repeats at most 60 characters of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputError {
     /// The input, or the path into it, as given.
@@ -75,7 +76,12 @@ pub fn read_inputs(
     }
     let mut inputs = Map::new();
     for (name, input) in &workflow.inputs {
-        let failed = |error: &InputError| error.input.split('.').next() == Some(name);
+        let failed = |error: &InputError| {
+            // A misspelled name is one mistake, not a missing input as well.
+            let given = error.input.split('.').next().unwrap_or_default();
+            given == name
+                || !workflow.inputs.contains_key(given) && suggest::nearest(given, [name.as_str()]).is_some()
+        };
         let value = match (raw.remove(name), &input.default) {
             (Some(value), _) => complete(&value, &input.ty, name),
             (None, _) if errors.iter().any(failed) => continue,
@@ -210,7 +216,7 @@ fn typed(value: &Value, ty: &Type) -> Result<Value, String> {
             Value::Array(_) => "a list",
             Value::Object(_) => "an object",
         };
-        format!("must be {ty}, not {found}")
+        format!("must be {}, not {found}", article(ty))
     };
     match (ty, value) {
         (Type::Any, value) => Ok(value.clone()),
@@ -315,5 +321,106 @@ fn example(ty: &Type) -> String {
             format!("{{{}}}", fields.join(", "))
         }
         _ => "...".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workflow::{check, fixture};
+    use serde_json::json;
+
+    fn read(given: &[(&str, &str)], json: Value) -> Result<Value, Vec<String>> {
+        let text = r#"
+harvest: 1
+name: w
+inputs:
+  repo: { type: string, pattern: '^[a-z/]+$' }
+  turns: { type: int, default: 40, min: 1, max: 400 }
+  wait: { type: duration, default: 90s }
+  room: { type: size, optional: true }
+  ratio: { type: float, default: 0.5 }
+  mode: { type: enum, values: [fast, slow], default: fast }
+  tags: { type: list, items: string, default: [], max: 2 }
+  author:
+    type: object
+    fields: { name: string, email: string, age: { type: int, optional: true } }
+    default: { name: "${{ run.author.name }}", email: me@example.com }
+steps:
+  a: { uses: exec/run, with: { command: [echo, "${{ json(inputs) }}"] } }
+"#;
+        let workflow = check("w.yaml", text, &fixture::catalog()).workflow.unwrap();
+        let given = given.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        let run = json!({"author": {"name": "Ann"}}).as_object().cloned().unwrap();
+        read_inputs(&workflow, given, json.as_object().cloned(), &run)
+            .map(Value::Object)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn values_are_read_by_type_and_completed() {
+        let read = read(
+            &[
+                ("repo", "a/b"),
+                ("tags", "[\"x\"]"),
+                ("author.email", "x@example.com"),
+                ("room", "1GiB"),
+                ("ratio", "2"),
+            ],
+            json!({"turns": 7, "wait": "2m"}),
+        );
+        assert_eq!(
+            read,
+            Ok(
+                json!({"repo": "a/b", "turns": 7, "wait": 120_000, "room": 1 << 30, "ratio": 2.0, "mode": "fast",
+                "tags": ["x"], "author": {"name": "Ann", "email": "x@example.com", "age": null}})
+            )
+        );
+    }
+
+    #[test]
+    fn defaults_fill_the_rest() {
+        let read = read(&[("repo", "a")], Value::Null).unwrap();
+        assert_eq!(
+            (&read["room"], &read["author"]["name"], &read["wait"]),
+            (&Value::Null, &json!("Ann"), &json!(90_000))
+        );
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once() {
+        let errors = read(
+            &[
+                ("rpo", "a"),
+                ("turns", "many"),
+                ("wait", "90"),
+                ("mode", "fats"),
+                ("tags", "x"),
+                ("author.nme", "A"),
+            ],
+            json!({"ratio": "x", "author": {"name": 1}}),
+        )
+        .unwrap_err();
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        input `ratio`: must be a float, not text
+        input `author`: `name`: must be a string, not a number
+        input `rpo`: the workflow has no such input; did you mean `repo`?
+        input `turns`: `many` is no int; write a whole number such as `42`
+        input `wait`: `90` is no duration; write a number with its unit, such as `90s`, `5m` or `1h 30m`
+        input `mode`: `fats` is none of its values; did you mean `fast`?
+        input `tags`: list<string> is given as JSON, such as `["..."]`, but this is none: expected value at line 1 column 1
+        input `author.nme`: there is no field `nme`; did you mean `name`?
+        "#);
+        let errors = read(
+            &[("repo", "A B"), ("turns", "0"), ("tags", "[\"a\",\"b\",\"c\"]")],
+            json!({"author": {"name": "x"}}),
+        )
+        .unwrap_err();
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        input `repo`: must match `^[a-z/]+$`
+        input `turns`: must be at least 1, but is 0
+        input `tags`: must be at most 2 items, but is 3 items
+        input `author`: its field `email` is missing; give it as `-i author.email=...`
+        ");
     }
 }

@@ -13,7 +13,15 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= MAX_COMPARED)
-        .map(|candidate| (strsim::osa_distance(&wanted, &flat(candidate)), candidate))
+        .map(|candidate| {
+            let near = flat(candidate);
+            // A part of a name is meant more often than another name of the same length.
+            let part = wanted.len() >= 4 && near.contains(&wanted);
+            (
+                if part { 1.min(near.len() - wanted.len()) } else { strsim::osa_distance(&wanted, &near) },
+                candidate,
+            )
+        })
         .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

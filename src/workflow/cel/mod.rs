@@ -13,7 +13,7 @@ pub use evaluate::{EvalError, MAX_COST, MAX_VALUE, Scope};
 pub use functions::{FUNCTIONS, Function};
 
 use ::cel::Env;
-use ::cel::common::ast::{IdedExpr, SourceInfo};
+use ::cel::common::ast::{Expr, IdedExpr, SelectExpr, SourceInfo};
 use std::ops::Range;
 
 /// Longest expression in bytes: far beyond what a person writes, little enough to parse at once.
@@ -63,6 +63,9 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, SyntaxError> {
     if let Some(offset) = too_deep(text) {
         return refuse(offset, format!("brackets nest deeper than {MAX_NESTING} levels"));
     }
+    if let Some(parsed) = path(text) {
+        return Ok(parsed);
+    }
     match Env::default().parser().parse_with_source_info(text) {
         Ok((root, source)) => Ok(Parsed { root, source }),
         Err(errors) => {
@@ -76,6 +79,60 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, SyntaxError> {
         }
     }
 }
+
+/// A plain path such as `steps.clone.path`, which most expressions are: the same tree as the parser's, a hundred times
+/// faster.
+fn path(text: &str) -> Option<Parsed> {
+    let word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
+            && !RESERVED.contains(&word)
+    };
+    if text.len() > 256 || !text.split('.').all(word) {
+        return None;
+    }
+    let mut source = SourceInfo::default();
+    text.clone_into(&mut source.source);
+    let mut words = text.split('.');
+    let first = words.next()?;
+    let (mut id, mut end) = (1, first.len());
+    source.add_offset(id, 0, u32::try_from(end).ok()? - 1);
+    let mut root = IdedExpr { id, expr: Expr::Ident(first.to_owned()) };
+    for field in words {
+        id += 1;
+        let dot = u32::try_from(end).ok()?;
+        source.add_offset(id, dot, dot);
+        end += 1 + field.len();
+        let select = SelectExpr { operand: Box::new(root), field: field.to_owned(), test: false };
+        root = IdedExpr { id, expr: Expr::Select(select) };
+    }
+    Some(Parsed { root, source })
+}
+
+/// Words that are no names in CEL; the parser says what is wrong with them.
+const RESERVED: [&str; 21] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+];
 
 /// Where brackets nest too deep, ignoring what stands in quotes.
 fn too_deep(text: &str) -> Option<usize> {
@@ -142,5 +199,21 @@ mod tests {
         let deep = format!("{}1{}", "(".repeat(MAX_NESTING + 1), ")".repeat(MAX_NESTING + 1));
         assert_eq!(parse(&deep).err().unwrap().offset, MAX_NESTING);
         assert!(parse(&"1+".repeat(MAX_EXPRESSION)).err().unwrap().message.contains("at most 8192"));
+    }
+
+    #[test]
+    fn a_plain_path_is_what_the_parser_makes_of_it() {
+        for text in ["a", "steps.clone.path", "_x.y1.z_"] {
+            let (root, source) = Env::default().parser().parse_with_source_info(text).unwrap();
+            let slow = Parsed { root, source };
+            let fast = path(text).unwrap();
+            assert_eq!(fast.root, slow.root);
+            for id in 1..=fast.root.id {
+                assert_eq!(fast.span(id), slow.span(id), "{text}");
+            }
+        }
+        for text in ["true", "a.b()", "1.5", "a..b", "steps.for.x", "a b", "a.?b"] {
+            assert!(path(text).is_none(), "{text}");
+        }
     }
 }

@@ -93,7 +93,7 @@ pub(crate) fn check(
                 span: start..stop,
                 message: format!("not an expression: {}", error.message),
                 label: None,
-                help: syntax_help(text),
+                help: Some(syntax_help(text).to_owned()),
                 fix: None,
             };
             return (None, vec![problem]);
@@ -120,9 +120,9 @@ pub(crate) fn check(
 }
 
 /// Mistakes that people bring from other languages.
-fn syntax_help(text: &str) -> Option<String> {
+fn syntax_help(text: &str) -> &'static str {
     let has = |part: &str| text.contains(part);
-    let help = if has("${{") {
+    if has("${{") {
         "write the expression without `${{ }}` here"
     } else if has(" and ") || has(" or ") || text.starts_with("not ") {
         "write `&&`, `||` and `!`"
@@ -131,9 +131,8 @@ fn syntax_help(text: &str) -> Option<String> {
     } else if has("=") && !has("==") && !has("!=") && !has("<=") && !has(">=") {
         "write `==` to compare"
     } else {
-        return None;
-    };
-    Some(help.to_owned())
+        "expressions are CEL, such as `steps.clone.path`, `inputs.n > 3` or `'a' + inputs.name`"
+    }
 }
 
 /// The type without values: of an empty list's items.
@@ -701,11 +700,13 @@ impl Checker<'_, '_> {
         self.usage.reads = true;
         if let Some(hidden) = &names.hidden {
             let whole = self.extent(operand);
-            self.problem(
-                code::ORDER,
-                whole,
-                format!("{} cannot read step `{step}`, {hidden}", self.names.place),
-            );
+            let help = if hidden.contains("itself") {
+                "remove the reference; a step's own arguments come from other steps"
+            } else {
+                "move the step out of `finally`"
+            };
+            let message = format!("{} cannot read step `{step}`, {hidden}", self.names.place);
+            self.problem(code::ORDER, whole, message).help = Some(help.to_owned());
             return None;
         }
         let about = matches!(field, "state" | "error" | "attempts");
@@ -1093,8 +1094,11 @@ impl Checker<'_, '_> {
                 } else {
                     (code::TYPE_MISMATCH, format!("`{name}` needs a list, not {}", article(other)))
                 };
-                self.problem(code, span, message).help =
-                    absent.then(|| format!("write `{text}.orValue([])`"));
+                self.problem(code, span, message).help = match other {
+                    Type::Option(_) => Some(format!("write `{text}.orValue([])`")),
+                    ty if is_text(ty) => Some(format!("write `{text}.split(' ')` for the words of a text")),
+                    _ => None,
+                };
                 None
             }
         };
@@ -1213,6 +1217,7 @@ pub(crate) fn run_type(finished: bool) -> Type {
 /// The type with its article: `a string`, `an int`, `a list<string>`.
 pub(crate) fn article(ty: &Type) -> String {
     match ty {
+        Type::Option(inner) if !is_never(inner) && **inner != Type::Any => article(inner),
         Type::Record(_) => format!("a record {ty}"),
         Type::Tuple(_) => format!("a list {ty}"),
         Type::List(item) if is_never(item) => "an empty list".into(),

@@ -102,7 +102,7 @@ fn input(report: &mut Report, entry: &Entry) -> (Option<Type>, Option<Input>) {
                     entry.value.span.clone(),
                     format!("the pattern is no regular expression: {error}"),
                 )
-                .help("quote it in single quotes, so that backslashes stay");
+                .help("write one such as '^[a-z]+$', in single quotes so that backslashes stay");
         }
         Some(text.to_owned())
     });
@@ -177,7 +177,9 @@ fn default(report: &mut Report, entry: &Entry, name: &str, input: &Input) -> Opt
     if let Template::Literal(value) = &template
         && let Err(message) = inputs::keeps_limits(input, value)
     {
-        report.add(code::BAD_VALUE, entry.value.span.clone(), format!("the default of `{name}` {message}"));
+        report
+            .add(code::BAD_VALUE, entry.value.span.clone(), format!("the default of `{name}` {message}"))
+            .help("change the default, or the limit");
     }
     Some(template)
 }

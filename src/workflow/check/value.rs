@@ -227,7 +227,8 @@ impl Values<'_> {
             let part = &text[problem.span.clone()];
             let mut span = node.locate(&self.report.source, offset + problem.span.start, part);
             if part.is_empty() {
-                span = node.locate(&self.report.source, offset, text);
+                let last = text.char_indices().next_back().map_or(0, |(at, _)| at);
+                span = node.locate(&self.report.source, offset + last, &text[last..]);
             }
             let diagnostic = self.report.add(problem.code, span, problem.message);
             diagnostic.label = problem.label;

@@ -2,6 +2,7 @@
 
 mod bad;
 mod good;
+mod robust;
 
 use super::{Checked, check};
 use crate::workflow::fixture;

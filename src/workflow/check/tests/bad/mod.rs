@@ -1,0 +1,17 @@
+//! Files with one mistake each, and the one diagnostic that each gets.
+
+mod components;
+mod expressions;
+mod grammar;
+mod order;
+mod warnings;
+mod yaml;
+
+/// The one diagnostic of a file. Its first two lines, which every file has, are put before `rest`.
+fn bad(rest: &str) -> String {
+    let text = format!("harvest: 1\nname: w\n{}", rest.trim_start_matches('\n'));
+    let diagnostics = super::checked(&text).diagnostics;
+    let shown = super::rendered(&text);
+    assert_eq!(diagnostics.len(), 1, "{shown}");
+    shown
+}
