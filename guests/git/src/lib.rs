@@ -1,28 +1,69 @@
 //! The steps `git/...`: clone, configure, commit, snapshot and push a tree that lives in a sandbox.
+//!
+//! Git runs inside the sandbox, where the tree's hooks and configuration may do what they like; what crosses the network
+//! goes through the host as bundles. Nothing that the sandbox can write decides which repository the host opens: where a
+//! tree came from is remembered in a volume of this component.
 #![allow(missing_docs)] // The bindings' own items have none.
 
 wit_bindgen::generate!({
-    path: ["../../wit/sandbox", "../../wit/git", "../../wit/run", "../../wit/streams"],
-    inline: "
-        package harvest:git-steps@0.1.0;
-
-        /// The steps `git/...`: clone, configure, commit, snapshot and push a tree that lives in a sandbox.
-        world git {
-            use harvest:sandbox/types@0.1.0.{error, sandbox};
-
-            /// Names the sandbox that it was given.
-            export identify: func(sandbox: borrow<sandbox>) -> result<string, error>;
-        }
-    ",
+    path: ["../../wit/sandbox", "../../wit/git", "../../wit/run", "../../wit/streams", "wit"],
     world: "harvest:git-steps/git",
     generate_all,
 });
 
+mod checkout;
+mod keep;
+mod publish;
+mod record;
+mod tree;
+
+use harvest::git::repositories;
+
 struct Steps;
 
 impl Guest for Steps {
-    fn identify(sandbox: &Sandbox) -> Result<String, Error> {
-        Ok(sandbox.id())
+    fn clone(
+        sandbox: &Sandbox,
+        token: Option<&Secret>,
+        repo: String,
+        ref_: Option<String>,
+        into: Option<String>,
+        depth: Option<u32>,
+    ) -> Result<Cloned, Error> {
+        checkout::clone(sandbox, token, &repo, ref_.as_deref(), into.as_deref(), depth)
+    }
+
+    fn configure(sandbox: &Sandbox, path: String, name: String, email: String) -> Result<Identity, Error> {
+        checkout::configure(sandbox, &path, &name, &email)
+    }
+
+    fn commit(
+        sandbox: &Sandbox,
+        path: String,
+        message: String,
+        no_verify: Option<bool>,
+        allow_empty: Option<bool>,
+    ) -> Result<Committed, Error> {
+        keep::commit(sandbox, &path, &message, no_verify.unwrap_or(false), allow_empty.unwrap_or(false))
+    }
+
+    fn snapshot(sandbox: &Sandbox, path: String, message: Option<String>) -> Result<Kept, Error> {
+        keep::snapshot(sandbox, &path, message.as_deref())
+    }
+
+    fn push(
+        sandbox: &Sandbox,
+        token: Option<&Secret>,
+        path: String,
+        ref_: Option<String>,
+        strategy: Option<Strategy>,
+    ) -> Result<Pushed, Error> {
+        publish::push(sandbox, token, &path, ref_.as_deref(), strategy.unwrap_or(Strategy::Refuse))
+    }
+
+    fn ls_remote(token: Option<&Secret>, repo: String, ref_: Option<String>) -> Result<Found, Error> {
+        let found = repositories::open(&repo, token)?.resolve(ref_.as_deref())?;
+        Ok(Found { sha: found.sha })
     }
 }
 
