@@ -4,13 +4,12 @@
 use crate::harvest::run::run;
 use crate::harvest::sandbox::store::{self, Expectation};
 use crate::{Error, Sandbox};
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// The volume, after the component's own prefix.
 const VOLUME: &str = "clones";
 
 /// What is known of a clone.
-#[derive(Serialize, Deserialize)]
 pub(crate) struct Record {
     /// The repository as the step was given it.
     pub(crate) repo: String,
@@ -43,15 +42,22 @@ pub(crate) fn normal(path: &str) -> String {
 impl Record {
     /// Remembers the tree at `path`.
     pub(crate) fn save(&self, sandbox: &Sandbox, path: &str) -> Result<(), Error> {
-        let text = serde_json::to_vec(self).map_err(|error| Error::Other(error.to_string()))?;
-        store::put(VOLUME, &file(sandbox, path), &text, &Expectation::Anything)?;
+        let Self { repo, base, branch, key } = self;
+        let text = json!({"repo": repo, "base": base, "branch": branch, "key": key}).to_string();
+        store::put(VOLUME, &file(sandbox, path), text.as_bytes(), &Expectation::Anything)?;
         Ok(())
     }
 
     /// What is known of the tree at `path`, none where `git/clone` did not make it in this run.
     pub(crate) fn find(sandbox: &Sandbox, path: &str) -> Result<Option<Self>, Error> {
         let Some(found) = store::get(VOLUME, &file(sandbox, path))? else { return Ok(None) };
-        serde_json::from_slice(&found.content).map(Some).map_err(|error| Error::Other(error.to_string()))
+        let value: Value = serde_json::from_slice(&found.content).unwrap_or_default();
+        let field = |name: &str| value[name].as_str().map(str::to_owned);
+        let [repo, base, branch, key] = ["repo", "base", "branch", "key"].map(field);
+        let damaged =
+            || Error::Other(format!("what is known of the clone at {path} is damaged; clone again"));
+        let (repo, base) = (repo.ok_or_else(damaged)?, base.ok_or_else(damaged)?);
+        Ok(Some(Self { repo, base, branch: branch.unwrap_or_default(), key: key.unwrap_or_default() }))
     }
 
     /// The same, where it must be known.
