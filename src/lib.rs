@@ -14,8 +14,10 @@
 //! `workflow` and `run` read no clock, draw no randomness and do no I/O. Only `host` names wasmtime. Only `app` knows
 //! both the engine and the host. `tests/layers.rs` holds this.
 
+pub mod app;
 pub mod bell;
 pub mod capability;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod host;

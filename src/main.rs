@@ -3,8 +3,9 @@
 use harvest::capability::sandbox::local;
 
 fn main() -> std::process::ExitCode {
+    // The first processes of a sandbox are this binary too, before anything else has started.
     if std::env::args_os().nth(1).is_some_and(|first| first == local::ENTRY) {
         local::sandbox_main();
     }
-    std::process::ExitCode::SUCCESS
+    harvest::cli::main()
 }

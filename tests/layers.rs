@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("journal", &["id", "bell"]),
     ("engine", &["id", "step", "run", "journal"]),
     ("capability", &["id", "step", "network", "bell"]),
-    ("host", &["id", "step", "capability", "workflow"]),
+    ("host", &["id", "step", "network", "capability", "workflow"]),
     ("app", &["id", "step", "config", "workflow", "run", "journal", "engine", "host", "capability"]),
     ("cli", &["id", "config", "workflow", "run", "journal", "engine", "capability", "app"]),
 ];

@@ -3,6 +3,7 @@
 pub mod cel;
 pub mod check;
 pub mod code;
+pub mod data;
 pub mod diagnostic;
 mod file;
 #[cfg(test)]

@@ -1,0 +1,166 @@
+//! The composition root: the only place that knows both the engine and the host, every store and every provider.
+
+mod author;
+pub mod doctor;
+mod error;
+mod setup;
+mod start;
+
+pub use error::AppError;
+pub use start::{Prepared, StartRequest};
+
+use crate::capability::sandbox::SandboxProvider;
+use crate::capability::sandbox::local::{LocalProvider, Upstream};
+use crate::capability::stream::StreamStore;
+use crate::config::{self, Home};
+use crate::engine::{Ended, Engine, EngineError, Lease, Leases, SystemClock};
+use crate::host::{HostExecutor, Library};
+use crate::id::{RunId, StepId};
+use crate::journal::{Journal, SqliteJournal};
+use std::sync::Arc;
+
+/// Everything that works on one home.
+pub struct App {
+    home: Home,
+    journal: Arc<dyn Journal>,
+    streams: Arc<dyn StreamStore>,
+    provider: Arc<dyn SandboxProvider>,
+    library: Library,
+    host: Arc<HostExecutor>,
+    engine: Engine,
+    leases: Leases,
+}
+
+/// A run that this process holds the lease of.
+pub struct Driven {
+    engine: Engine,
+    run: RunId,
+    _lease: Lease,
+}
+
+impl Driven {
+    /// Which run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Drives it to its end.
+    ///
+    /// # Errors
+    /// Where the journal fails; the run can be resumed.
+    pub async fn finish(self) -> Result<Ended, EngineError> {
+        self.engine.drive(&self.run).await
+    }
+}
+
+impl App {
+    /// Opens a home with everything in it.
+    ///
+    /// # Errors
+    /// A sentence that names what cannot be used.
+    pub fn open(home: Home) -> Result<Self, AppError> {
+        let config = |what: &str, error: &dyn std::fmt::Display| AppError::Config(format!("{what}: {error}"));
+        let journal: Arc<dyn Journal> = Arc::new(SqliteJournal::open(home.path())?);
+        let streams = setup::streams(&home)?;
+        let provider = Arc::new(LocalProvider::new(home.path(), setup::launcher(), upstreams())?);
+        let library = Library::open(home.path()).map_err(|error| config("the component library", &error))?;
+        let host = setup::host(&home, library.clone(), provider.clone(), streams.clone())?;
+        let leases = Leases::open(&home.join("leases")).map_err(|error| config("the leases", &error))?;
+        let engine = Engine::new(journal.clone(), host.clone(), Arc::new(SystemClock));
+        Ok(Self { home, journal, streams, provider, library, host, engine, leases })
+    }
+
+    /// The home.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &dyn Journal {
+        self.journal.as_ref()
+    }
+
+    /// What steps say.
+    pub fn streams(&self) -> &dyn StreamStore {
+        self.streams.as_ref()
+    }
+
+    /// Sandboxes, images and volumes.
+    pub fn provider(&self) -> &Arc<dyn SandboxProvider> {
+        &self.provider
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Journals the beginning of a prepared run and takes its lease.
+    ///
+    /// # Errors
+    /// Where the journal fails.
+    pub async fn begin(&self, prepared: Prepared) -> Result<Driven, AppError> {
+        let Prepared { run, started, secrets } = prepared;
+        let lease =
+            self.lease(&run)?.ok_or_else(|| AppError::Config(format!("another process drives run {run}")))?;
+        let setup = self.set_up(&run, &started, secrets).await?;
+        self.engine.begin(&run, started).await?;
+        self.host.register(&run, setup)?;
+        Ok(Driven { engine: self.engine.clone(), run, _lease: lease })
+    }
+
+    /// Takes over a run that nobody drives, `None` where a living process does or where it has ended.
+    ///
+    /// # Errors
+    /// Where the run cannot be followed, or a secret it needs has no value any more.
+    pub async fn take_over(&self, run: &RunId) -> Result<Option<Driven>, AppError> {
+        let Some(lease) = self.lease(run)? else { return Ok(None) };
+        let (state, ..) = self.engine.replay(run).await?;
+        if state.finished().is_some() {
+            return Ok(None);
+        }
+        let started = state.started();
+        let directory =
+            std::path::Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
+        let secrets = start::secrets(&started.definition, &directory).await?;
+        let setup = self.set_up(run, started, secrets).await?;
+        self.host.register(run, setup)?;
+        Ok(Some(Driven { engine: self.engine.clone(), run: run.clone(), _lease: lease }))
+    }
+
+    /// The lines by which people fetch what the steps of a run committed.
+    ///
+    /// # Errors
+    /// Where the run cannot be followed.
+    pub async fn fetch_lines(&self, run: &RunId) -> Result<Vec<String>, AppError> {
+        let (state, ..) = self.engine.replay(run).await?;
+        let workflow = state.workflow();
+        let steps = workflow.steps.keys().chain(workflow.finally.keys());
+        let line = |step: &StepId| Some(state.outputs_of(step)?.get("fetch")?.as_str()?.to_owned());
+        Ok(steps.filter_map(line).filter(|line| !line.is_empty()).collect())
+    }
+
+    fn lease(&self, run: &RunId) -> Result<Option<Lease>, AppError> {
+        self.leases
+            .take(run)
+            .map_err(|error| AppError::Config(format!("cannot take the lease of run {run}: {error}")))
+    }
+}
+
+/// The services that gateways of sandboxes may lead to, with the operator's own credentials.
+fn upstreams() -> Vec<Upstream> {
+    use crate::capability::sandbox::Credential;
+    use crate::capability::secret::Secret;
+    let from_env = |variable: &str, header: &str, prefix: &str| {
+        let value = std::env::var(variable).ok().filter(|value| !value.trim().is_empty())?;
+        let secret = Secret::new(variable.to_ascii_lowercase(), value.trim());
+        Some(Credential { header: header.into(), prefix: prefix.into(), secret })
+    };
+    let credential = from_env("ANTHROPIC_API_KEY", "x-api-key", "")
+        .or_else(|| from_env("CLAUDE_CODE_OAUTH_TOKEN", "authorization", "Bearer "));
+    vec![Upstream {
+        name: "anthropic".into(),
+        base_url: config::anthropic_base_url(),
+        credentials: credential.into_iter().collect(),
+    }]
+}

@@ -1,0 +1,131 @@
+//! From a run that begins, or goes on, to what the host needs for it: sandboxes evaluated, secrets at hand.
+
+use super::{App, AppError};
+use crate::capability::git::{GitProvider, LocalGit};
+
+use crate::capability::sandbox::{ImageSpec, SandboxProvider, SandboxSpec};
+use crate::capability::secret::Secret;
+use crate::capability::stream::{LocalStreams, StreamStore};
+use crate::config::Home;
+use crate::host::{HostExecutor, Library, Providers, RunSetup};
+use crate::id::RunId;
+use crate::run::{Event, Run, RunStarted};
+use crate::workflow::model::{SandboxTemplate, Template};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl App {
+    /// Evaluates what the run needs of the host. The same run gets the same sandboxes after a restart.
+    pub(super) async fn set_up(
+        &self,
+        run: &RunId,
+        started: &RunStarted,
+        secrets: BTreeMap<String, Secret>,
+    ) -> Result<RunSetup, AppError> {
+        let state = Run::begin(0, &Event::RunStarted(Box::new(started.clone())))
+            .map_err(|error| AppError::Config(error.to_string()))?;
+        let mut setup = RunSetup {
+            secrets,
+            artifacts: self.home.join("artifacts").join(run.as_str()),
+            ..RunSetup::default()
+        };
+        let workflow = state.workflow();
+        for (name, template) in &workflow.sandboxes {
+            let mut spec = sandbox(&state, name, template)?;
+            spec.id = format!("{run}-{name}");
+            if let Some(fallback) = &template.image_fallback
+                && spec.image != "host"
+                && self.provider.find_image(&spec.image).await?.is_none()
+            {
+                spec.image = text(&state, name, "image.fallback", fallback)?;
+            }
+            if spec.image != "host" && self.provider.find_image(&spec.image).await?.is_none() {
+                let message = format!(
+                    "sandbox `{name}`: there is no image `{}`: build it with `harvest image build FILE --name {}`, or write `image: host`",
+                    spec.image, spec.image
+                );
+                let kind = crate::step::ErrorKind::NOT_FOUND;
+                return Err(crate::capability::CapabilityError::new(kind, message).into());
+            }
+            if template.keep {
+                setup.keep.insert(name.clone());
+            }
+            setup.sandboxes.insert(name.clone(), spec);
+        }
+        let steps = workflow.steps.values().chain(workflow.finally.values());
+        setup.components = steps.map(|step| (step.digest, step.component.clone())).collect();
+        Ok(setup)
+    }
+
+    /// Reads an image definition; paths under `copy` are relative to its directory.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is no image definition.
+    pub fn read_image(&self, file: &Path) -> Result<ImageSpec, AppError> {
+        let say = |what: &dyn std::fmt::Display| AppError::File(format!("{}: {what}", file.display()));
+        let text = super::start::read(file)?;
+        let value =
+            crate::workflow::data::read(&file.display().to_string(), &text).map_err(|error| say(&error))?;
+        let mut spec: ImageSpec = serde_json::from_value(value).map_err(|error| say(&error))?;
+        let directory = file.parent().unwrap_or(Path::new("."));
+        for source in spec.copy.values_mut() {
+            let path = directory.join(&*source);
+            let found = path
+                .canonicalize()
+                .map_err(|error| say(&format!("`copy` of {}: {error}", path.display())))?;
+            *source = found.display().to_string();
+        }
+        Ok(spec)
+    }
+}
+
+fn sandbox(state: &Run, name: &str, template: &SandboxTemplate) -> Result<SandboxSpec, AppError> {
+    let map = |key: &str, templates: &BTreeMap<String, Template>| {
+        templates
+            .iter()
+            .map(|(at, template)| Ok((at.clone(), text(state, name, &format!("{key}.{at}"), template)?)))
+            .collect::<Result<BTreeMap<_, _>, AppError>>()
+    };
+    Ok(SandboxSpec {
+        id: String::new(),
+        image: text(state, name, "image", &template.image)?,
+        volumes: map("volumes", &template.volumes)?,
+        env: map("env", &template.env)?,
+        network: template.network.clone(),
+        cpu: template.cpu,
+        memory: template.memory,
+        timeout: template.timeout_ms.map(Duration::from_millis),
+        workdir: template.workdir.clone(),
+        user: template.user.clone(),
+    })
+}
+
+fn text(state: &Run, sandbox: &str, key: &str, template: &Template) -> Result<String, AppError> {
+    let wrong = |what: String| AppError::Inputs(vec![format!("sandbox `{sandbox}`, `{key}`: {what}")]);
+    match state.setting(template).map_err(wrong)? {
+        serde_json::Value::String(text) => Ok(text),
+        other => Err(wrong(format!("it is {other}, and must be text"))),
+    }
+}
+
+/// The program that becomes the first process of a sandbox: this one, whatever became of its file since.
+pub(super) fn launcher() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
+pub(super) fn streams(home: &Home) -> Result<Arc<dyn StreamStore>, AppError> {
+    Ok(Arc::new(LocalStreams::open(home.path())?))
+}
+
+pub(super) fn host(
+    home: &Home,
+    library: Library,
+    sandboxes: Arc<dyn SandboxProvider>,
+    streams: Arc<dyn StreamStore>,
+) -> Result<Arc<HostExecutor>, AppError> {
+    let git: Arc<dyn GitProvider> = Arc::new(LocalGit::new(home.path(), std::env::vars().collect())?);
+    let providers = Providers { sandboxes, git: Some(git), streams };
+    Ok(Arc::new(HostExecutor::new(library, providers)))
+}

@@ -1,0 +1,144 @@
+//! From a file and inputs to a run that can begin: everything that can be wrong is found before anything is journalled.
+
+use super::{App, AppError, author};
+use crate::capability::secret::Secret;
+use crate::capability::secret_source;
+use crate::host::Components;
+use crate::id::RunId;
+use crate::run::RunStarted;
+use crate::workflow::Workflow;
+use crate::workflow::check::{Checked, check};
+use crate::workflow::inputs::read_inputs;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes of a workflow file; the checker has a limit of its own, this one is for reading.
+const FILE_MAX: u64 = 16 << 20;
+
+/// What to run, with what.
+#[derive(Clone, Debug)]
+pub struct StartRequest {
+    /// The workflow file.
+    pub file: PathBuf,
+    /// Inputs as text, by name or dotted path.
+    pub inputs: Vec<(String, String)>,
+    /// Inputs as values, by name.
+    pub json: Option<Map<String, Value>>,
+    /// What asked for the run: `cli`, `api`, `schedule` ...
+    pub trigger: String,
+}
+
+/// A run that is good to begin.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its id.
+    pub run: RunId,
+    /// What will be journalled first.
+    pub started: RunStarted,
+    /// Values of its secrets, by name.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+impl AppError {
+    /// The diagnostics as people read them, where a workflow file is what is wrong.
+    pub fn diagnostics(&self, color: bool) -> Option<String> {
+        let Self::Invalid { diagnostics, .. } = self else { return None };
+        Some(diagnostics.iter().map(|diagnostic| diagnostic.render(color)).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl App {
+    /// Checks a file against the components it names. Returns its text and what was found.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn check_file(&self, file: &Path) -> Result<(String, Checked), AppError> {
+        let text = read(file)?;
+        let directory = file.parent().map(ToOwned::to_owned).unwrap_or_default();
+        let catalog = Components::new(self.library.clone(), directory);
+        let checked = check(&file.display().to_string(), &text, &catalog);
+        Ok((text, checked))
+    }
+
+    /// Gets a run ready to begin.
+    ///
+    /// # Errors
+    /// Every mistake in the file, every mistake in the inputs, or every secret without a value.
+    pub async fn prepare(&self, request: &StartRequest) -> Result<Prepared, AppError> {
+        let (text, checked) = self.check_file(&request.file)?;
+        let Some(workflow) = checked.workflow else {
+            let file = request.file.display().to_string();
+            return Err(AppError::Invalid { file, diagnostics: checked.diagnostics });
+        };
+        let file = std::path::absolute(&request.file).unwrap_or_else(|_| request.file.clone());
+        let directory = file.parent().map(ToOwned::to_owned).unwrap_or_default();
+        let run = RunId::generate();
+        let about = about(&run, &workflow, &request.trigger);
+        let inputs = read_inputs(&workflow, request.inputs.clone(), request.json.clone(), &about)
+            .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
+        let secrets = secrets(&workflow, &directory).await?;
+        let started = RunStarted {
+            workflow: workflow.name.clone(),
+            definition: Arc::new(workflow),
+            source: text,
+            file: file.display().to_string(),
+            inputs,
+            run: about,
+            secrets: secrets.keys().cloned().collect(),
+        };
+        Ok(Prepared { run, started, secrets })
+    }
+}
+
+/// Values of the secrets that a workflow names.
+///
+/// # Errors
+/// Where one that is not optional has none; all of them are named, with everything that was tried.
+pub(super) async fn secrets(
+    workflow: &Workflow,
+    directory: &Path,
+) -> Result<BTreeMap<String, Secret>, AppError> {
+    let mut found = BTreeMap::new();
+    let mut missing = Vec::new();
+    for (name, source) in &workflow.secrets {
+        match secret_source::resolve(&source.from, directory).await.map_err(|error| AppError::Secret(error.message))? {
+            Some(value) => {
+                found.insert(name.clone(), Secret::new(name.as_str(), value));
+            }
+            None if source.optional => {}
+            None => missing.push(format!(
+                "secret `{name}` has no value: tried {}; set one of them, or write `optional: true` where the workflow can do without",
+                source.from.join(", ")
+            )),
+        }
+    }
+    if missing.is_empty() { Ok(found) } else { Err(AppError::Secret(missing.join("\n"))) }
+}
+
+/// What expressions see as `run`.
+fn about(run: &RunId, workflow: &Workflow, trigger: &str) -> Map<String, Value> {
+    let about =
+        json!({ "id": run, "workflow": workflow.name, "trigger": trigger, "author": author::author() });
+    match about {
+        Value::Object(about) => about,
+        _ => Map::new(),
+    }
+}
+
+pub(super) fn read(file: &Path) -> Result<String, AppError> {
+    use std::io::Read;
+    let failed = |error: std::io::Error| AppError::File(format!("cannot read {}: {error}", file.display()));
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(failed)?;
+    opened.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(AppError::File(format!(
+            "{} is larger than {} MiB: no workflow is",
+            file.display(),
+            FILE_MAX >> 20
+        )));
+    }
+    String::from_utf8(bytes).map_err(|_| AppError::File(format!("{} is no UTF-8 text", file.display())))
+}

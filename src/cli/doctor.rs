@@ -1,0 +1,33 @@
+//! `harvest doctor`: tries what harvest needs from this machine.
+
+use super::{Outcome, print_json, print_line};
+use crate::app::doctor::probes;
+use crate::config::Home;
+
+/// What to try.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// One JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn doctor(home: &Home, arguments: &Arguments) -> Outcome {
+    let probes = probes(home).await;
+    if arguments.json {
+        print_json(&probes)?;
+    } else {
+        for probe in &probes {
+            print_line(&format!(
+                "{}  {:<24} {}",
+                if probe.ok { "ok  " } else { "FAIL" },
+                probe.name,
+                probe.detail
+            ))?;
+            if let Some(remedy) = probe.remedy.as_ref().filter(|_| !probe.ok) {
+                print_line(&format!("      -> {remedy}"))?;
+            }
+        }
+    }
+    Ok(if probes.iter().all(|probe| probe.ok) { 0 } else { 4 })
+}

@@ -1,0 +1,86 @@
+//! `harvest logs`: what steps said.
+
+use super::follow::{Follower, News};
+use super::{Failure, Outcome, print_json, print_line, run_id};
+use crate::app::App;
+use crate::capability::stream::{Content, Cursor, StreamEntry};
+use crate::id::RunId;
+use serde_json::{Value, json};
+
+/// Which run, and what of it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The run's id.
+    run: String,
+    /// Only this step.
+    step: Option<String>,
+    /// Go on until the run ends.
+    #[arg(short, long)]
+    follow: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn logs(app: &App, arguments: &Arguments) -> Outcome {
+    let id = run_id(&arguments.run)?;
+    let (run, ..) = app.engine().replay(&id).await?;
+    if let Some(step) = &arguments.step
+        && run.step(&crate::id::StepId::new(step.clone())).is_none()
+    {
+        return Err(Failure::not_found(format!("run {id} has no step `{step}`")));
+    }
+    let wanted = |entry: &StreamEntry| arguments.step.as_ref().is_none_or(|step| step == entry.step.as_str());
+    if !arguments.follow {
+        let mut cursor = 0;
+        loop {
+            let entries = app.streams().read(&id, cursor, 1_000).await?;
+            let Some((last, _)) = entries.last() else { return Ok(0) };
+            cursor = *last;
+            for (cursor, entry) in entries.iter().filter(|(_, entry)| wanted(entry)) {
+                print(&id, *cursor, entry, arguments.json)?;
+            }
+        }
+    }
+    let mut follower = Follower::new(app, id.clone(), false, true);
+    loop {
+        let news = follower.next().await?;
+        if news.is_empty() {
+            return Ok(0);
+        }
+        for said in news {
+            if let News::Said(cursor, entry) = said
+                && wanted(&entry)
+            {
+                print(&id, cursor, &entry, arguments.json)?;
+            }
+        }
+    }
+}
+
+fn print(run: &RunId, cursor: Cursor, entry: &StreamEntry, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(&as_json(run, cursor, entry));
+    }
+    for line in super::progress::lines(&entry.content) {
+        print_line(&format!("{} | {line}", entry.step))?;
+    }
+    Ok(())
+}
+
+/// An entry as machines read it.
+pub(super) fn as_json(run: &RunId, cursor: Cursor, entry: &StreamEntry) -> Value {
+    let mut value = json!({
+        "run": run,
+        "step": entry.step,
+        "attempt": entry.attempt,
+        "cursor": cursor,
+        "stream": entry.stream,
+        "at": entry.at,
+    });
+    match &entry.content {
+        Content::Text(text) => value["text"] = text.clone().into(),
+        Content::Data(data) => value["data"] = data.clone(),
+    }
+    value
+}

@@ -1,0 +1,153 @@
+//! The live view of a run on stderr: one line a step on a terminal, plain lines elsewhere.
+
+use super::Talk;
+use crate::capability::stream::{Content, StreamEntry};
+use crate::engine::Ended;
+use crate::id::{RunId, StepId};
+use crate::run::{Event, Outcome};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Characters of a line shown beside a step.
+const BESIDE_MAX: usize = 100;
+
+pub(super) struct Progress {
+    talk: Talk,
+    silent: bool,
+    bars: MultiProgress,
+    running: HashMap<StepId, (ProgressBar, i64)>,
+}
+
+impl Progress {
+    pub(super) fn new(talk: Talk, json: bool) -> Self {
+        let silent = json || talk.quiet;
+        let live = talk.terminal && !silent;
+        let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { talk, silent, bars: MultiProgress::with_draw_target(target), running: HashMap::new() }
+    }
+
+    pub(super) fn begin(&mut self, run: &RunId) {
+        self.say(&format!("run {run}"));
+    }
+
+    /// Shows what was journalled.
+    pub(super) fn event(&mut self, at_ms: i64, event: &Event) {
+        match event {
+            Event::StepStarted { step, attempt } => self.started(step, *attempt, at_ms),
+            Event::StepSucceeded { step, .. } => self.ended(step, at_ms, "ok", ""),
+            Event::StepFailed { step, error, .. } => self.ended(step, at_ms, "failed", &error.to_string()),
+            Event::StepSkipped { step, reason } => {
+                self.say(&format!("  {:<16} skipped  {reason}", step.as_str()))
+            }
+            Event::CancelRequested { note } => {
+                self.say(&format!("  cancelling: {}", note.as_deref().unwrap_or("on request")));
+            }
+            Event::HostLost => {
+                self.running.clear();
+                self.say("  resumed after the process that ran it ended");
+            }
+            Event::RunStarted(_) | Event::TimerElapsed { .. } | Event::RunFinished { .. } => {}
+        }
+    }
+
+    /// Shows what a step said: the last line beside it on a terminal, every line elsewhere.
+    pub(super) fn said(&mut self, entry: &StreamEntry) {
+        let lines: Vec<String> = lines(&entry.content).collect();
+        if let (true, Some((bar, _))) = (self.talk.terminal, self.running.get(&entry.step)) {
+            if let Some(last) = lines.iter().rev().find(|line| !line.trim().is_empty()) {
+                bar.set_message(last.chars().take(BESIDE_MAX).collect::<String>());
+            }
+            if self.talk.verbose == 0 {
+                return;
+            }
+        }
+        for line in lines {
+            self.say(&format!("  {:<16} | {line}", entry.step.as_str()));
+        }
+    }
+
+    /// Takes the live lines away.
+    pub(super) fn end(&mut self) {
+        self.running.clear();
+        let _ = self.bars.clear();
+    }
+
+    /// The last words: how it ended, why, and how to get at what it made.
+    pub(super) fn closing(&self, run: &RunId, ended: &Ended, fetch: &[String]) {
+        if let Some(error) = &ended.error {
+            let step = error.step.as_ref().map_or_else(String::new, |step| format!("step `{step}`: "));
+            self.say(&format!("{} because {step}{}", ended.state.as_str().replace('_', " "), error.error));
+        }
+        for line in fetch {
+            self.say(line);
+        }
+        if ended.state != Outcome::Succeeded {
+            self.say(&format!("see `harvest show {run}` and `harvest logs {run}`"));
+        }
+    }
+
+    fn started(&mut self, step: &StepId, attempt: u32, at_ms: i64) {
+        let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+        if !self.talk.terminal {
+            self.say(&format!("  {:<16} started{again}", step.as_str()));
+        }
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        if let Ok(style) = ProgressStyle::with_template("  {prefix:<16} {spinner} {elapsed:>4}  {wide_msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(format!("{step}{again}"));
+        if self.talk.terminal && !self.silent {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        }
+        self.running.insert(step.clone(), (bar, at_ms));
+    }
+
+    fn ended(&mut self, step: &StepId, at_ms: i64, how: &str, why: &str) {
+        let took = self.running.remove(step).map_or(0, |(bar, since)| {
+            bar.finish_and_clear();
+            at_ms - since
+        });
+        self.say(format!("  {:<16} {how:<8} {:>7}  {why}", step.as_str(), seconds(took)).trim_end());
+    }
+
+    fn say(&self, line: &str) {
+        if !self.silent {
+            let line = printable(line);
+            self.bars.suspend(|| eprintln!("{line}"));
+        }
+    }
+}
+
+/// The lines of an entry, as people read them.
+pub(super) fn lines(content: &Content) -> impl Iterator<Item = String> {
+    let text = match content {
+        Content::Text(text) => text.clone(),
+        Content::Data(data) => match data.get("text").and_then(Value::as_str) {
+            Some(text) => text.to_owned(),
+            None => data.to_string(),
+        },
+    };
+    text.lines().map(printable).collect::<Vec<_>>().into_iter()
+}
+
+/// Text without the control characters that could repaint the terminal of whoever looks.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || *c == '\t').collect()
+}
+
+/// A duration in words that fit a column.
+pub(super) fn seconds(ms: i64) -> String {
+    match ms {
+        ..1_000 => format!("{} ms", ms.max(0)),
+        1_000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        60_000..3_600_000 => format!("{}m {:02}s", ms / 60_000, ms / 1000 % 60),
+        _ => format!("{}h {:02}m", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+/// A value as people read it: text as it is, the rest as JSON.
+pub(super) fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}

@@ -1,0 +1,179 @@
+//! `harvest run`: starts a run, shows it live, and exits as it ended.
+
+use super::follow::{Follower, News};
+use super::progress::Progress;
+use super::{Failure, Outcome, Talk, print_json, print_line};
+use crate::app::{App, Driven, StartRequest};
+use crate::engine::Ended;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+/// What to run, with what.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The workflow file.
+    file: PathBuf,
+    /// An input; the value is read by its type: objects and lists as JSON or `-i author.name=X`, `@FILE` reads a file.
+    #[arg(short, long = "input", value_name = "NAME=VALUE")]
+    input: Vec<String>,
+    /// A JSON file with inputs by name; `-i` goes before it.
+    #[arg(long, value_name = "FILE.json")]
+    inputs: Option<PathBuf>,
+    /// What makes sandboxes, images and volumes.
+    #[arg(long, default_value = "local", value_parser = ["local"])]
+    provider: String,
+    /// One JSON object a line: every event of the run.
+    #[arg(long)]
+    json: bool,
+    /// Run in the background and print only the run's id.
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Bytes of an input read from a file.
+const INPUT_FILE_MAX: u64 = 4 << 20;
+
+pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
+    let request = StartRequest {
+        file: arguments.file.clone(),
+        inputs: arguments.input.iter().map(|input| read_input(input)).collect::<Result<_, _>>()?,
+        json: arguments.inputs.as_deref().map(read_json).transpose()?,
+        trigger: "cli".into(),
+    };
+    let prepared = app.prepare(&request).await.map_err(|error| {
+        // Diagnostics are many lines and already say what they are.
+        if let Some(diagnostics) = error.diagnostics(talk.color) {
+            eprint!("{diagnostics}");
+            return Failure { exit_code: error.exit_code(), message: String::new() };
+        }
+        Failure::from(error)
+    })?;
+    if arguments.detach {
+        let driven = app.begin(prepared).await?;
+        let run = driven.run().clone();
+        // Let go of the lease first, so that the background process can take it.
+        drop(driven);
+        detach(&app)?;
+        print_line(run.as_str())?;
+        return Ok(0);
+    }
+    let driven = app.begin(prepared).await?;
+    watch(&app, driven, arguments.json, talk).await
+}
+
+/// Drives a run to its end while showing it. The first interrupt cancels it, the second leaves it to `harvest resume`.
+pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> Outcome {
+    let run = driven.run().clone();
+    let mut progress = Progress::new(talk, json);
+    progress.begin(&run);
+    let mut follower = Follower::new(app, run.clone(), true, !json);
+    let mut driving = std::pin::pin!(driven.finish());
+    let mut ended: Option<Ended> = None;
+    let mut interrupts = 0;
+    loop {
+        tokio::select! {
+            biased;
+            signal = interrupted() => {
+                interrupts += 1;
+                if interrupts > 1 {
+                    progress.end();
+                    return Err(Failure { exit_code: 130, message: format!("left run {run} as it is; `harvest resume` carries it on") });
+                }
+                app.engine().cancel(&run, Some(format!("{signal} received"))).await?;
+            }
+            news = follower.next() => {
+                let news = news?;
+                if news.is_empty() {
+                    break;
+                }
+                for item in news {
+                    match item {
+                        News::Event(seq, at_ms, event) if json => print_json(&super::events::as_json(&run, seq, at_ms, &event))?,
+                        News::Event(_, at_ms, event) => progress.event(at_ms, &event),
+                        News::Said(_, entry) => progress.said(&entry),
+                    }
+                }
+            }
+            result = &mut driving, if ended.is_none() => match result {
+                Ok(result) => ended = Some(result),
+                Err(error) => {
+                    progress.end();
+                    return Err(error.into());
+                }
+            },
+        }
+    }
+    let ended = match ended {
+        Some(ended) => ended,
+        None => driving.await?,
+    };
+    progress.end();
+    if !json {
+        for (name, value) in &ended.outputs {
+            print_line(&format!("{name}: {}", super::progress::plain(value)))?;
+        }
+        progress.closing(&run, &ended, &app.fetch_lines(&run).await?);
+    }
+    Ok(ended.exit_code)
+}
+
+/// Waits for SIGINT or SIGTERM and says which.
+async fn interrupted() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => "SIGINT",
+        _ = term.recv() => "SIGTERM",
+    }
+}
+
+/// Starts a process of its own that carries on whatever nobody drives.
+fn detach(app: &App) -> Result<(), Failure> {
+    use std::os::unix::process::CommandExt;
+    let failed = |error: std::io::Error| Failure {
+        exit_code: 4,
+        message: format!("cannot start a background process: {error}; `harvest resume` runs it here"),
+    };
+    let mut command = std::process::Command::new(std::env::current_exe().map_err(failed)?);
+    command.arg("--home").arg(app.home().path()).args(["--quiet", "resume"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command.spawn().map_err(failed)?;
+    Ok(())
+}
+
+fn read_input(text: &str) -> Result<(String, String), Failure> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| Failure::usage(format!("`-i {text}` has no value: write `-i {text}=VALUE`")))?;
+    let value = match value.strip_prefix('@') {
+        Some(path) => read_text(path.as_ref())?,
+        None => value.to_owned(),
+    };
+    Ok((name.to_owned(), value))
+}
+
+fn read_json(path: &std::path::Path) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
+    let text = read_text(path)?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::usage(format!("{}: not a JSON object of inputs by name: {error}", path.display()))
+    })
+}
+
+fn read_text(path: &std::path::Path) -> Result<String, Failure> {
+    use std::io::Read;
+    let failed = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(INPUT_FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > INPUT_FILE_MAX {
+        return Err(Failure::usage(format!(
+            "{} is larger than {} MiB",
+            path.display(),
+            INPUT_FILE_MAX >> 20
+        )));
+    }
+    Ok(text)
+}
