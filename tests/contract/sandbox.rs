@@ -182,10 +182,10 @@ fn stubborn(tag: &str) -> String {
 }
 
 async fn count(sandbox: &dyn Sandbox, tag: &str) -> usize {
-    // The scan must not find itself, so the tag is put together there.
+    // The scan must not find itself: the pattern `[x]yz` matches `xyz` but not its own text.
     let (head, tail) = tag.split_at(1);
     let script = format!(
-        "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c -e '{head}''{tail}' || true"
+        "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c -e '[{head}]{tail}' || true"
     );
     output(sandbox, &script).await.trim().parse().expect("a number")
 }

@@ -120,15 +120,15 @@ impl LocalProvider {
             &manifest.workdir,
         ))
         .map_err(|error| CapabilityError::io("describe a command of an image", &error.into()))?;
-        let layer = format!("run-{}", &Digest::of(&description).hex()[..40]);
+        let key = &Digest::of(&description).hex()[..40];
+        let layer = format!("run-{key}");
         let path = self.images.store.layers().join(&layer);
-        // The id also is the lock: whoever builds the same layer waits here, and then finds it.
-        let id = format!(".build-{}", &layer[4..]);
         let cached = path.is_dir() || {
-            let lock = self.build_lock(&id).await?;
+            // Whoever builds the same layer waits here, and then finds it.
+            let lock = self.build_lock(&sandbox_of(key)).await?;
             path.is_dir() || {
                 log(&format!("$ {command}"));
-                self.run_command(&id, lock, manifest, command, log, &path).await?;
+                self.run_command(key, lock, manifest, command, log).await?;
                 false
             }
         };
@@ -151,19 +151,20 @@ impl LocalProvider {
     /// Runs a command in a fresh sandbox and makes what it changed a layer.
     async fn run_command(
         &self,
-        id: &str,
+        key: &str,
         lock: Lock,
         manifest: &Manifest,
         command: &str,
         log: &BuildLog,
-        layer: &Path,
     ) -> Result<()> {
-        let directory = self.images.store.sandbox(id);
+        let id = sandbox_of(key);
+        let layer = self.images.store.layers().join(format!("run-{key}"));
+        let directory = self.images.store.sandbox(&id);
         let failed =
             |error: io::Error| CapabilityError::io("keep what a command of an image changed", &error);
         // What an earlier build left when it was interrupted.
         store::remove_tree(&directory).map_err(failed)?;
-        let spec = SandboxSpec { id: id.into(), network: Network::Host, ..SandboxSpec::default() };
+        let spec = SandboxSpec { id: id.clone(), network: Network::Host, ..SandboxSpec::default() };
         let keep = lock.share().map_err(failed)?;
         let sandbox = self.start(&spec, manifest, lock).await?;
         let result = tokio::time::timeout(COMMAND_LIMIT, follow(&sandbox, command, log)).await;
@@ -178,7 +179,7 @@ impl LocalProvider {
                 ),
             ))
         });
-        let (layer, store, id) = (layer.to_owned(), self.images.store.clone(), id.to_owned());
+        let store = self.images.store.clone();
         blocking(move || {
             if result.is_ok() {
                 let upper = directory.join("upper");
@@ -189,6 +190,11 @@ impl LocalProvider {
         })
         .await
     }
+}
+
+/// The sandbox in which a layer is built: hidden, and one per layer.
+fn sandbox_of(key: &str) -> String {
+    format!(".build-{key}")
 }
 
 /// Runs a command to its end, sending its output to the log line by line.

@@ -6,6 +6,7 @@
 
 mod base;
 mod build;
+mod cgroup;
 mod channel;
 mod copy;
 mod gateway;
@@ -13,6 +14,7 @@ mod image;
 mod inside;
 mod instance;
 mod plan;
+mod probe;
 mod process;
 mod proxy;
 mod spawn;
@@ -25,12 +27,14 @@ use crate::capability::volume::directory::DirectoryVolumes;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use async_trait::async_trait;
+use cgroup::{Groups, Limits};
 use channel::Channel;
 use gateway::Gateways;
 use image::{Images, Manifest};
 pub use inside::{ENTRY, sandbox_main};
 use instance::LocalSandbox;
 use plan::{Bind, Ids, Plan, Reply};
+pub use probe::{Probe, probes};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
@@ -80,6 +84,11 @@ impl LocalProvider {
         let (uid, gid) = ids.root();
         let volumes = Arc::new(DirectoryVolumes::new(&store.volumes(), uid, gid)?);
         store.sweep()?;
+        for (id, group) in cgroup::left(&cgroup::prefix(store.home())) {
+            if let Some(_lock) = store.try_lock(&id)? {
+                drop(std::fs::remove_dir(group));
+            }
+        }
         let images = Images { store, ids };
         let gateways = Gateways::new(upstreams)?;
         Ok(Self { images, ids, launcher, gateways, volumes, open: Mutex::default() })
@@ -145,6 +154,19 @@ impl LocalProvider {
         }
         let isolate_network = spec.network != Network::Host;
         let workdir = spec.workdir.clone().or_else(|| manifest.workdir.clone());
+        let limits = Limits { memory: spec.memory, cpu: spec.cpu };
+        let groups = Groups::make(&cgroup::prefix(self.images.store.home()), &spec.id, limits);
+        let isolation = Isolation {
+            ids: if self.ids == Ids::Range { "range" } else { "emulated" }.into(),
+            memory: if groups.memory { "cgroup" } else { "none" }.into(),
+            pids: if groups.processes { "cgroup" } else { "rlimit" }.into(),
+            network: match spec.network {
+                Network::None => "none",
+                Network::Host => "host",
+                Network::Allow(_) => "allow-list",
+            }
+            .into(),
+        };
         let plan = Plan {
             ids: self.ids,
             lower: self.images.lower(manifest)?,
@@ -153,8 +175,8 @@ impl LocalProvider {
             volumes,
             isolate_network,
             workdir: workdir.clone(),
-            cgroups: Vec::new(),
-            process_limit: None,
+            cgroups: groups.join_files(),
+            process_limit: (!groups.processes).then_some(cgroup::PROCESS_LIMIT),
         };
         let failed = |error: io::Error| CapabilityError::io("start the launcher of a sandbox", &error);
         let json = serde_json::to_vec(&plan).map_err(|error| failed(error.into()))?;
@@ -165,7 +187,7 @@ impl LocalProvider {
             .map_err(failed)?;
         drop(boot_inside);
         let child = spawn::launcher(&self.launcher, inside).await.map_err(failed)?;
-        let ended = watch_over(child, lock).map_err(failed)?;
+        let ended = watch_over(child, lock, groups).map_err(failed)?;
         let boot = Channel::new(boot).map_err(failed)?;
         let control = Channel::new(control).map_err(failed)?;
         match tokio::time::timeout(START_LIMIT, boot.receive::<Reply>()).await {
@@ -204,17 +226,7 @@ impl LocalProvider {
             manifest: manifest.clone(),
             directory: plan.directory,
             gateways: self.gateways.clone(),
-            isolation: Isolation {
-                ids: if self.ids == Ids::Range { "range" } else { "emulated" }.into(),
-                memory: "none".into(),
-                pids: "rlimit".into(),
-                network: match spec.network {
-                    Network::None => "none",
-                    Network::Host => "host",
-                    Network::Allow(_) => "allow-list",
-                }
-                .into(),
-            },
+            isolation,
             ended,
             files: Arc::default(),
         };
@@ -227,7 +239,11 @@ impl LocalProvider {
 }
 
 /// Reaps the launcher when it ends, which is when the last process of the sandbox is gone, and lets go of the lock.
-fn watch_over(mut child: std::process::Child, lock: Lock) -> io::Result<watch::Receiver<bool>> {
+fn watch_over(
+    mut child: std::process::Child,
+    lock: Lock,
+    groups: Groups,
+) -> io::Result<watch::Receiver<bool>> {
     let pid = rustix::process::Pid::from_child(&child);
     let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
     // SAFETY: an owned descriptor stays open and the same until it is dropped, with the registration.
@@ -236,6 +252,7 @@ fn watch_over(mut child: std::process::Child, lock: Lock) -> io::Result<watch::R
     tokio::spawn(async move {
         drop(handle.readable().await);
         drop(child.wait());
+        groups.remove();
         drop(lock);
         sender.send_replace(true);
     });

@@ -44,6 +44,10 @@ impl Store {
         Ok(Self { home, ids })
     }
 
+    pub(super) fn home(&self) -> &Path {
+        &self.home
+    }
+
     pub(super) fn layers(&self) -> PathBuf {
         self.home.join("layers")
     }

@@ -8,30 +8,77 @@ use super::super::wire;
 use super::{Failure, files, mounts, seccomp, shim, sys, tree};
 use crate::step::ErrorKind;
 use std::collections::HashSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// chown, dac_override, fowner, fsetid, kill, setgid, setuid, net_bind_service, sys_chroot, setfcap.
 const CAPABILITIES: u64 =
     1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 18 | 1 << 31;
 
-/// Runs the init process; standard input is the host's socket. Ends with the process.
-pub(super) fn run(plan: &Plan, boot: BorrowedFd<'_>, gate: OwnedFd, signals: BorrowedFd<'_>) -> ! {
-    if let Err(failure) = build(plan, gate) {
-        let reply = Reply::Failed { kind: failure.kind, message: failure.message };
-        drop(wire::send(boot, &reply, &[]));
-        sys::exit(1);
-    }
-    drop(wire::send(boot, &Reply::Ready, &[]));
-    serve(signals)
+/// Second argument of the init process where it is executed anew.
+pub(super) const AGAIN: &str = "init";
+/// Number of the first descriptor that it then finds: replies about the start, the launcher's gate, signals, the plan.
+const FIRST: i32 = 3;
+
+/// Runs the init process in its new namespaces, with the host's socket at standard input. Ends with the process.
+pub(super) fn begin(plan: &Plan, fds: [&OwnedFd; 4]) -> ! {
+    let [boot, gate, signals, _] = fds;
+    let result = wait_for_ids(gate).and_then(|()| match plan.ids {
+        Ids::Range => build(plan, gate),
+        // A user's sandbox has the user's own id, and could overwrite this very binary by way of `/proc/self/exe` in the
+        // first line of a script. Executed from a read-only mount, the binary cannot be opened for writing.
+        Ids::Emulated { .. } => again(fds),
+    });
+    finish(result, boot, signals)
 }
 
-fn build(plan: &Plan, gate: OwnedFd) -> Result<(), Failure> {
+/// Goes on after [`again`].
+pub(super) fn go_on() -> ! {
+    // SAFETY: `again` has put descriptors at these numbers, and nothing else has used them since.
+    let [boot, gate, signals, details] = [0, 1, 2, 3].map(|n| unsafe { OwnedFd::from_raw_fd(FIRST + n) });
+    sys::close_on_exec();
+    let result = wire::recall::<Plan>(&details)
+        .map_err(|error| Failure::io("read the plan of the sandbox", error))
+        .and_then(|plan| build(&plan, &gate));
+    drop((gate, details));
+    finish(result, &boot, &signals)
+}
+
+fn finish(result: Result<(), Failure>, boot: &OwnedFd, signals: &OwnedFd) -> ! {
+    if let Err(failure) = result {
+        let reply = Reply::Failed { kind: failure.kind, message: failure.message };
+        drop(wire::send(boot.as_fd(), &reply, &[]));
+        sys::exit(1);
+    }
+    drop(wire::send(boot.as_fd(), &Reply::Ready, &[]));
+    serve(signals.as_fd())
+}
+
+/// Waits until the launcher has mapped the ids.
+fn wait_for_ids(gate: &OwnedFd) -> Result<(), Failure> {
+    match wire::receive::<()>(gate.as_fd()) {
+        Ok(Some(_)) => Ok(()),
+        _ => Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up")),
+    }
+}
+
+/// Executes this binary once more, from a read-only mount. Comes back only to say why not.
+fn again(fds: [&OwnedFd; 4]) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::io("execute harvest from a read-only mount", error);
+    let path = std::fs::read_link("/proc/self/exe").map_err(failed)?;
+    mounts::separate()?;
+    let binary = mounts::take(rustix::fs::CWD, &path, true).map_err(failed)?;
+    // High numbers first, so that none is overwritten before it has moved.
+    let high = fds.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, FIRST + 8));
+    for (number, fd) in (FIRST..).zip(high) {
+        sys::place(fd.map_err(|errno| failed(errno.into()))?.as_fd(), number).map_err(failed)?;
+    }
+    Err(failed(sys::execute(binary.as_fd(), &[c"harvest", super::ENTRY_C, c"init"])))
+}
+
+fn build(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
     let step = |doing: &'static str| move |error: std::io::Error| Failure::io(doing, error);
     // Opened while still the host's user: the state directory is closed to the ids of the sandbox.
     let tree = mounts::Tree::open(plan)?;
-    if !matches!(wire::receive::<()>(gate.as_fd()), Ok(Some(_))) {
-        return Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up"));
-    }
     if plan.ids == Ids::Range {
         sys::become_user(0, 0, &[]).map_err(step("take on the ids of the sandbox"))?;
     }
@@ -42,7 +89,6 @@ fn build(plan: &Plan, gate: OwnedFd) -> Result<(), Failure> {
     if sys::poll([gate.as_fd()], 0)[0] {
         return Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up"));
     }
-    drop(gate);
     sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(step("hide the init process"))?;
     if plan.isolate_network {
         sys::raise_loopback().map_err(step("raise the loopback interface"))?;

@@ -29,13 +29,13 @@ pub(super) fn run() -> i32 {
         return NOT_FOR_PEOPLE;
     }
     let lock = fds.pop();
-    let (Some(boot), Some(plan)) = (fds.pop(), fds.pop()) else { return NOT_FOR_PEOPLE };
-    let plan: Plan = match wire::recall(&plan) {
+    let (Some(boot), Some(details)) = (fds.pop(), fds.pop()) else { return NOT_FOR_PEOPLE };
+    let plan: Plan = match wire::recall(&details) {
         Ok(plan) => plan,
         Err(_) => return NOT_FOR_PEOPLE,
     };
     sys::close_on_exec();
-    match launch(&plan, &boot, signals.as_fd()) {
+    match launch(&plan, &details, &boot, &signals) {
         Ok((pid, _alive)) => wait(pid, signals.as_fd()),
         Err(failure) => {
             let reply = Reply::Failed { kind: failure.kind, message: failure.message };
@@ -48,7 +48,12 @@ pub(super) fn run() -> i32 {
 
 /// Starts the init process and lets it go on once its ids are mapped. It sees by the returned socket whether the launcher
 /// still lives.
-fn launch(plan: &Plan, boot: &OwnedFd, signals: BorrowedFd<'_>) -> Result<(libc::pid_t, OwnedFd), Failure> {
+fn launch(
+    plan: &Plan,
+    details: &OwnedFd,
+    boot: &OwnedFd,
+    signals: &OwnedFd,
+) -> Result<(libc::pid_t, OwnedFd), Failure> {
     for cgroup in &plan.cgroups {
         fs::write(cgroup, "0").map_err(|error| Failure::io("join the sandbox's cgroup", error))?;
     }
@@ -65,7 +70,7 @@ fn launch(plan: &Plan, boot: &OwnedFd, signals: BorrowedFd<'_>) -> Result<(libc:
     let child = sys::clone_into(namespaces).map_err(|error| explain_clone(&error))?;
     let Some(pid) = child else {
         drop(go);
-        init::run(plan, boot.as_fd(), gate, signals);
+        init::begin(plan, [boot, &gate, signals, details]);
     };
     drop(gate);
     let mapped = map_ids(pid, plan.ids).and_then(|()| {

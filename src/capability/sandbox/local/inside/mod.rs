@@ -13,14 +13,21 @@ mod sys;
 mod tree;
 
 use crate::step::ErrorKind;
+use std::ffi::CStr;
 use std::fmt::Display;
 
 /// First argument that makes the harvest binary a process of a sandbox instead of the command line.
 pub const ENTRY: &str = "__sandbox";
+const ENTRY_C: &CStr = c"__sandbox";
 
 /// Runs the launcher of a sandbox and never returns. `main` calls it first of all when the first argument is [`ENTRY`]:
 /// before any thread starts, because only a process with one thread can make a user namespace.
 pub fn sandbox_main() -> ! {
+    if std::env::args_os().nth(2).is_some_and(|second| second == init::AGAIN)
+        && rustix::process::getpid().is_init()
+    {
+        init::go_on();
+    }
     let code = launcher::run();
     std::process::exit(code)
 }

@@ -39,8 +39,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Opens what the plan names. Runs in the new mount namespace, before the ids change.
     pub(super) fn open(plan: &Plan) -> Result<Self, Failure> {
-        rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-            .map_err(|error| Failure::io("separate the sandbox's mounts", error))?;
+        separate()?;
         let open = |path: &Path| {
             rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| Failure::io(format!("open {}", path.display()), error))
@@ -138,8 +137,14 @@ fn clone_tree(directory: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::mount::open_tree(directory, path, flags)?)
 }
 
+/// Keeps what is mounted from here on in this mount namespace.
+pub(super) fn separate() -> Result<(), Failure> {
+    rustix::mount::mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .map_err(|error| Failure::io("separate the sandbox's mounts", error))
+}
+
 /// A detached copy of a piece of the host's tree, without set-user-id programs and devices.
-fn take(directory: BorrowedFd<'_>, path: &Path, read_only: bool) -> io::Result<OwnedFd> {
+pub(super) fn take(directory: BorrowedFd<'_>, path: &Path, read_only: bool) -> io::Result<OwnedFd> {
     let mount = clone_tree(directory, path)?;
     let read_only = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
     sys::set_mount_flags(mount.as_fd(), libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | read_only, true)?;

@@ -1,5 +1,6 @@
 //! System calls that no crate wraps safely. Each function says why it is sound; none keeps state.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -228,6 +229,24 @@ pub(super) fn place(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Becomes the program behind a descriptor, without an environment. Returns only the error.
+pub(super) fn execute(program: BorrowedFd<'_>, arguments: &[&CStr]) -> io::Error {
+    let pointers: Vec<_> = arguments.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+    let environment = [std::ptr::null::<libc::c_char>()];
+    // SAFETY: both arrays end in null and live until the process is another program, as do the strings.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            pointers.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
 }
 
 /// Marks every descriptor from 3 on as closed on exec.
