@@ -2,7 +2,9 @@
 //! are scripted where only the host's side of them is under test.
 
 use async_trait::async_trait;
+use base64::Engine as _;
 use bytes::Bytes;
+use harvest::capability::sandbox::local::LocalProvider;
 use harvest::capability::sandbox::{
     BuildLog, Chunk, Credential, ExecSpec, ExitStatus, ImageInfo, ImageSpec, Isolation, Process, Sandbox,
     SandboxProvider, SandboxSpec,
@@ -630,4 +632,35 @@ async fn a_sandbox_is_opened_once_and_removed_with_the_run() {
         error(world.exec(&["say"]).await).message,
         format!("run {} is not registered here", world.run)
     );
+}
+
+#[tokio::test]
+async fn a_real_command_prints_a_secret_in_vain() {
+    let world = World::new();
+    let launcher = std::env::var_os("HARVEST_TEST_LAUNCHER")
+        .map_or_else(|| env!("CARGO_BIN_EXE_harvest").into(), std::path::PathBuf::from);
+    let provider = LocalProvider::new(world.home.path(), launcher, Vec::new()).unwrap();
+    let providers = Providers { sandboxes: Arc::new(provider), git: None, streams: world.streams.clone() };
+    let executor = HostExecutor::new(world.library.clone(), providers);
+    let spec =
+        SandboxSpec { id: format!("{}-real", world.run), image: "host".into(), ..SandboxSpec::default() };
+    let setup = RunSetup {
+        sandboxes: BTreeMap::from([("box".into(), spec)]),
+        secrets: BTreeMap::from([("token".into(), Secret::new("token", TOKEN))]),
+        ..RunSetup::default()
+    };
+    executor.register(&world.run, setup).unwrap();
+    let script = r#"printf '%s\n' "$KEY"; printf 'ab%s' "$KEY" | base64; printf %s "$KEY" | cut -c1-9 | tr -d '\n'; sleep 0.1; printf %s "$KEY" | cut -c10-; exit 3"#;
+    let exec = world.builtin("exec").digest;
+    let mut call = world.call(exec, "run", json!({"command": ["sh", "-c", script], "allow_failure": true}));
+    call.secrets = BTreeMap::from([("KEY".into(), "token".into())]);
+    let outputs = executor.execute(call, CancellationToken::new()).await.unwrap();
+    executor.release(&world.run).await;
+    assert_eq!(outputs["exit_code"], 3);
+    let said = world.said("stdout").await;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("ab{TOKEN}"));
+    for text in [said.as_str(), outputs["stdout"].as_str().unwrap()] {
+        assert_eq!(text.matches("***").count(), 3, "{text}");
+        assert!(!text.contains(&TOKEN[..9]) && !text.contains(&encoded[4..20]), "{text}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What the host functions of one attempt share: who calls, with what, until when, and where its words go.
 
+use super::catalog::own_name;
 use super::context::RunContext;
 use super::output::Output;
 use super::process::{Processes, Running};
@@ -34,11 +35,16 @@ impl Attempt {
             .filter(|slot| !self.named_slots.iter().any(|named| named == slot))
     }
 
-    /// The component's own name, which no other component of the run has.
-    pub(super) fn component_name(&self) -> Result<&str> {
-        self.context.components.get(&self.call.component).map(String::as_str).ok_or_else(|| {
-            CapabilityError::new(ErrorKind::DENIED, "a component without a name has no place to keep files")
-        })
+    /// The name under which the component keeps files between runs.
+    pub(super) fn component_name(&self) -> Result<String> {
+        let digest = &self.call.component;
+        match self.context.components.get(digest) {
+            Some(name) => Ok(own_name(name, digest)),
+            None => Err(CapabilityError::new(
+                ErrorKind::DENIED,
+                "a component without a name has no place to keep files",
+            )),
+        }
     }
 
     /// The next output of a command, copied to the step's streams where `tee` asks for it.

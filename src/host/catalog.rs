@@ -1,6 +1,7 @@
 //! Finds the components that workflow files name: the embedded ones by name, anyone's by path. Runs nothing.
 
 use super::component::{COMPONENT_LIMIT, Library, LoadError};
+use crate::id::Digest;
 use crate::workflow::types::{Catalog, ComponentType};
 use std::collections::HashMap;
 use std::fs::File;
@@ -70,9 +71,31 @@ impl Catalog for Components {
     }
 }
 
+/// The name under which a component keeps files between runs. A file that goes by the name of an embedded component has
+/// a place of its own: whoever writes `./memory.wasm` does not get at what the embedded `memory` keeps.
+pub(super) fn own_name(name: &str, digest: &Digest) -> String {
+    match GUESTS.iter().find(|(embedded, _)| *embedded == name) {
+        Some((_, bytes)) if Digest::of(bytes) != *digest => format!("file-{name}"),
+        _ => name.to_owned(),
+    }
+}
+
 /// Reads at most one byte more than a component may have.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(COMPONENT_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_does_not_get_at_what_an_embedded_component_keeps() {
+        let (name, bytes) = GUESTS[0];
+        assert_eq!(own_name(name, &Digest::of(bytes)), name);
+        assert_eq!(own_name(name, &Digest::of(b"another")), format!("file-{name}"));
+        assert_eq!(own_name("team", &Digest::of(b"another")), "team");
+    }
 }
