@@ -17,4 +17,6 @@ pub mod template;
 pub mod types;
 
 pub use check::{Checked, check};
+pub use inputs::read_inputs;
 pub use model::Workflow;
+pub use template::{condition, evaluate};

@@ -1,5 +1,8 @@
 //! A checked workflow: what the checker makes of a file and the run core follows. Serialised into `RunStarted`, so a
 //! run never depends on a file that changes. Fields are only ever added, with defaults, so that old journals replay.
+//!
+//! In every `Value`, of inputs, arguments and outputs alike, a duration is a whole number of milliseconds, a size a
+//! whole number of bytes, bytes are base64 text, and what is absent is null.
 
 use super::types::{Field, Type};
 use crate::id::{Digest, StepId};

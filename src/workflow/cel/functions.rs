@@ -227,9 +227,7 @@ pub static FUNCTIONS: &[Function] = &[
             Value::Number(number) => match (number.as_i64(), number.as_f64()) {
                 (Some(int), _) => Ok(int.into()),
                 // 2^63 is the first float beyond the range; the last below it is representable.
-                (None, Some(float))
-                    if (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&float) =>
-                {
+                (None, Some(float)) if (-(2_f64.powi(63))..2_f64.powi(63)).contains(&float) => {
                     Ok((float.trunc() as i64).into())
                 }
                 _ => Err(format!("{number} does not fit into 64 bits")),

@@ -22,6 +22,9 @@ pub(crate) struct StepNames {
     pub(crate) hidden: Option<String>,
 }
 
+/// Finds a step by its name.
+pub(crate) type StepLookup<'a> = dyn Fn(&str) -> Option<StepNames> + 'a;
+
 /// The names that an expression may use.
 pub(crate) struct Names<'a> {
     /// Where the expression stands, for messages: `a step`, `the default of an input`.
@@ -29,7 +32,7 @@ pub(crate) struct Names<'a> {
     /// Inputs with their types; `None` where they cannot be seen.
     pub(crate) inputs: Option<&'a IndexMap<String, Option<Type>>>,
     /// Steps; `None` where they cannot be seen.
-    pub(crate) steps: Option<&'a dyn Fn(&str) -> Option<StepNames>>,
+    pub(crate) steps: Option<&'a StepLookup<'a>>,
     /// Names of the steps, for suggestions.
     pub(crate) step_names: &'a [String],
     /// Names of the secrets.
@@ -721,7 +724,7 @@ impl Checker<'_, '_> {
         match field {
             "state" => {
                 return Some(Type::Enum(
-                    ["pending", "running", "succeeded", "failed", "skipped", "cancelled"]
+                    ["pending", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"]
                         .map(str::to_owned)
                         .to_vec(),
                 ));

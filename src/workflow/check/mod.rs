@@ -348,7 +348,7 @@ fn outputs(
     {
         shape::data_name(report, entry, "an output");
         let mut values = Values { report, names, usage, code: code::BAD_VALUE };
-        if let Some((value, ty)) = values.infer(&entry.value, &format!("output `{}`", entry.key)) {
+        if let Some((value, ty)) = values.infer(&entry.value) {
             outputs.insert(entry.key.clone(), Output { value, ty: ty.unwrap_or(Type::Any) });
         }
     }

@@ -149,7 +149,7 @@ fn arguments(
     let Some(called) = &raw.called else {
         // The function is unknown, but what the expressions name can still be checked.
         for entry in entries.unwrap_or_default() {
-            Values { report, names, usage, code: code::WRONG_ARGUMENT }.infer(&entry.value, "the argument");
+            Values { report, names, usage, code: code::WRONG_ARGUMENT }.infer(&entry.value);
         }
         return with;
     };
@@ -157,7 +157,7 @@ fn arguments(
     for entry in entries.unwrap_or_default() {
         let Some(parameter) = function.parameters.iter().find(|parameter| parameter.name == entry.key) else {
             unknown_parameter(report, entry, function, &label);
-            Values { report, names, usage, code: code::WRONG_ARGUMENT }.infer(&entry.value, "the argument");
+            Values { report, names, usage, code: code::WRONG_ARGUMENT }.infer(&entry.value);
             continue;
         };
         let what = format!("`{}` of {label}", parameter.name);

@@ -47,7 +47,7 @@ impl Values<'_> {
                         .collect();
                     items.into_iter().collect::<Option<_>>().map(fold_list)
                 }
-                Type::Any => self.infer(node, what).map(|(template, _)| template),
+                Type::Any => self.infer(node).map(|(template, _)| template),
                 _ => self.shape(node, ty, what),
             },
             Kind::Map(entries) => match inner {
@@ -62,14 +62,14 @@ impl Values<'_> {
                     fields.into_iter().collect::<Option<_>>().map(fold_object)
                 }
                 Type::Variant(cases) => self.variant(node, entries, cases, what),
-                Type::Any => self.infer(node, what).map(|(template, _)| template),
+                Type::Any => self.infer(node).map(|(template, _)| template),
                 _ => self.shape(node, ty, what),
             },
         }
     }
 
     /// The template of a value that may be anything, with its type.
-    pub(super) fn infer(&mut self, node: &Node, what: &str) -> Option<(Template, Option<Type>)> {
+    pub(super) fn infer(&mut self, node: &Node) -> Option<(Template, Option<Type>)> {
         match &node.kind {
             Kind::Null => Some((Template::Literal(Value::Null), Some(Type::Option(Box::new(Type::Any))))),
             Kind::Scalar { text, plain } => {
@@ -92,7 +92,7 @@ impl Values<'_> {
                 self.text_holes(node, &pieces).then(|| (Template::of_pieces(pieces), Some(Type::String)))
             }
             Kind::List(items) => {
-                let items: Vec<_> = items.iter().map(|item| self.infer(item, what)).collect();
+                let items: Vec<_> = items.iter().map(|item| self.infer(item)).collect();
                 let (items, types): (Vec<_>, Vec<_>) =
                     items.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
                 let types = types.into_iter().collect::<Option<Vec<_>>>();
@@ -105,7 +105,7 @@ impl Values<'_> {
                 Some((fold_list(items), ty))
             }
             Kind::Map(entries) => {
-                let fields: Vec<_> = entries.iter().map(|entry| self.infer(&entry.value, what)).collect();
+                let fields: Vec<_> = entries.iter().map(|entry| self.infer(&entry.value)).collect();
                 let mut object = IndexMap::new();
                 let mut types = Some(Vec::new());
                 for (entry, field) in entries.iter().zip(fields) {
