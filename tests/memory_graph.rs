@@ -1,6 +1,6 @@
 //! The merge of two knowledge graphs, as the component `memory` does it.
 
-#[allow(dead_code)]
+#[allow(dead_code, missing_docs, unreachable_pub)]
 #[path = "../guests/memory/src/graph.rs"]
 mod graph;
 

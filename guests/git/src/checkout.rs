@@ -84,12 +84,9 @@ fn origin(repo: &str, repository: &Repository) -> String {
 
 fn fill(sandbox: &Sandbox, repository: &Repository, path: &str, remote: &Remote<'_>) -> Result<(), Error> {
     let Remote { url, branch, sha } = remote;
-    command(
-        sandbox,
-        &["git", "-c", "init.templateDir=", "-c", "init.defaultBranch=main", "init", "-q", "--", path],
-    )
-    .run()?
-    .success("make the tree; is git in the image?")?;
+    command(sandbox, &["git", "-c", "init.defaultBranch=main", "init", "-q", "--", path])
+        .run()?
+        .success("make the tree; is git in the image?")?;
     let bundle = format!("{path}/.git/harvest.bundle");
     repository.send(sandbox, sha, &bundle)?;
     // Where history is cut, git must know before it looks at what the bundle holds.
