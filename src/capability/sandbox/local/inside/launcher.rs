@@ -42,6 +42,10 @@ pub(super) fn run() -> i32 {
             drop(wire::send(boot.as_fd(), &reply, &[]));
         }
     }
+    // The host does the same, where it is still there.
+    for group in plan.cgroups.iter().filter_map(|file| file.parent()) {
+        drop(fs::remove_dir(group));
+    }
     drop(lock);
     0
 }
@@ -54,9 +58,6 @@ fn launch(
     boot: &OwnedFd,
     signals: &OwnedFd,
 ) -> Result<(libc::pid_t, OwnedFd), Failure> {
-    for cgroup in &plan.cgroups {
-        fs::write(cgroup, "0").map_err(|error| Failure::io("join the sandbox's cgroup", error))?;
-    }
     let mut namespaces = libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
@@ -73,7 +74,10 @@ fn launch(
         init::begin(plan, [boot, &gate, signals, details]);
     };
     drop(gate);
-    let mapped = map_ids(pid, plan.ids).and_then(|()| {
+    let joined = plan.cgroups.iter().try_for_each(|cgroup| {
+        fs::write(cgroup, pid.to_string()).map_err(|error| Failure::io("join the sandbox's cgroup", error))
+    });
+    let mapped = joined.and_then(|()| map_ids(pid, plan.ids)).and_then(|()| {
         wire::send(go.as_fd(), &(), &[]).map_err(|error| Failure::io("start the init process", error))
     });
     if let Err(failure) = mapped {
