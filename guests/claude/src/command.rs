@@ -49,7 +49,8 @@ pub fn arguments(call: &Call) -> Vec<String> {
     .map(str::to_owned)
     .into();
     let mut option = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
+        // A workflow's input without a text means that nothing was asked for.
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
             arguments.extend([name.to_owned(), value]);
         }
     };

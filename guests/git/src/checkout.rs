@@ -57,7 +57,7 @@ fn make_room(sandbox: &Sandbox, path: &str, key: &str) -> Result<(), Error> {
     if command(sandbox, &["sh", "-c", gone, "sh", path]).run()?.code == 0 {
         return Ok(());
     }
-    if !Record::find(sandbox, path)?.is_some_and(|record| record.key == key) {
+    if Record::find(sandbox, path)?.is_none_or(|record| record.key != key) {
         return Err(Error::Conflict(format!(
             "{path} exists already; clone into another directory with `into`"
         )));

@@ -30,7 +30,7 @@ impl Guest for Steps {
         into: Option<String>,
         depth: Option<u32>,
     ) -> Result<Cloned, Error> {
-        checkout::clone(sandbox, token, &repo, ref_.as_deref(), into.as_deref(), depth)
+        checkout::clone(sandbox, token, &repo, given(ref_.as_ref()), into.as_deref(), depth)
     }
 
     fn configure(sandbox: &Sandbox, path: String, name: String, email: String) -> Result<Identity, Error> {
@@ -58,13 +58,18 @@ impl Guest for Steps {
         ref_: Option<String>,
         strategy: Option<Strategy>,
     ) -> Result<Pushed, Error> {
-        publish::push(sandbox, token, &path, ref_.as_deref(), strategy.unwrap_or(Strategy::Refuse))
+        publish::push(sandbox, token, &path, given(ref_.as_ref()), strategy.unwrap_or(Strategy::Refuse))
     }
 
     fn ls_remote(token: Option<&Secret>, repo: String, ref_: Option<String>) -> Result<Found, Error> {
-        let found = repositories::open(&repo, token)?.resolve(ref_.as_deref())?;
+        let found = repositories::open(&repo, token)?.resolve(given(ref_.as_ref()))?;
         Ok(Found { sha: found.sha })
     }
+}
+
+/// An input that has a default of no text is passed on as such where nobody gives it: it means the same as none.
+fn given(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
 }
 
 export!(Steps);
