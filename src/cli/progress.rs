@@ -120,14 +120,14 @@ impl Progress {
     }
 }
 
-/// The lines of an entry, as people read them.
+/// The lines of an entry, as people read them: its `text` or `message` where it is an event.
 pub(super) fn lines(content: &Content) -> impl Iterator<Item = String> {
     let text = match content {
         Content::Text(text) => text.clone(),
-        Content::Data(data) => match data.get("text").and_then(Value::as_str) {
-            Some(text) => text.to_owned(),
-            None => data.to_string(),
-        },
+        Content::Data(data) => ["text", "message"]
+            .iter()
+            .find_map(|name| data.get(name)?.as_str())
+            .map_or_else(|| data.to_string(), ToOwned::to_owned),
     };
     text.lines().map(printable).collect::<Vec<_>>().into_iter()
 }

@@ -185,7 +185,6 @@ impl Followed {
                 let line = std::mem::take(&mut self.line);
                 for told in self.transcript.read(&line) {
                     let text = told.line();
-                    streams::progress(&text);
                     streams::event("agent", &json!({ "kind": told.kind(), "text": text }).to_string());
                 }
             }

@@ -1,0 +1,144 @@
+//! The real binary on a home of its own.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A home that goes with the test.
+pub struct Home {
+    directory: TempDir,
+}
+
+impl Home {
+    /// A fresh one.
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("home")
+    }
+
+    /// A directory for the test's own files, beside the home.
+    pub fn scratch(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Writes a file of the test.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The binary, with nothing of the developer's own environment that could change what it does.
+    pub fn harvest(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harvest"));
+        for variable in ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN", "GITHUB_TOKEN"]
+        {
+            command.env_remove(variable);
+        }
+        command.env("HARVEST_HOME", self.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it and returns what it printed.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.harvest().args(arguments).output().unwrap()
+    }
+
+    /// Starts `harvest run --json` on a workflow.
+    pub fn start(&self, file: &Path) -> Running {
+        let mut command = self.harvest();
+        command.args(["run", "--json"]).arg(file).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Running { child, lines }
+    }
+
+    /// Runs a workflow with `--json` and returns its exit code and its last line.
+    pub fn finish(&self, file: &Path, arguments: &[&str]) -> (i32, Value) {
+        let output = self.harvest().args(["run", "--json"]).arg(file).args(arguments).output().unwrap();
+        let last = text(&output.stdout).lines().last().map(|line| serde_json::from_str(line).unwrap());
+        (output.status.code().unwrap(), last.unwrap_or_else(|| panic!("no line: {}", text(&output.stderr))))
+    }
+
+    /// The one JSON value that a command prints.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {}", text(&output.stderr)))
+    }
+
+    /// The id of the newest run.
+    pub fn newest(&self) -> String {
+        self.json(&["runs", "--json"])[0]["run"].as_str().unwrap().to_owned()
+    }
+
+    /// Files of the home that hold these bytes.
+    pub fn files_with(&self, needle: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut directories = vec![self.path()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap().flatten() {
+                let kind = entry.file_type().unwrap();
+                if kind.is_dir() {
+                    directories.push(entry.path());
+                } else if kind.is_file() {
+                    let bytes = std::fs::read(entry.path()).unwrap();
+                    if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
+                        found.push(entry.path());
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+/// A run in the foreground of another process.
+pub struct Running {
+    /// The process.
+    pub child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Reads events until one is of this type, for this step where one is named.
+    pub fn wait_for(&mut self, kind: &str, step: Option<&str>) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(
+                self.lines.read_line(&mut line).unwrap(),
+                0,
+                "the run ended before {kind} of {step:?}"
+            );
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["type"] == kind && step.is_none_or(|step| event["step"] == step) {
+                return event;
+            }
+        }
+    }
+
+    /// Ends the process as a power cut would, as far as one process goes.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Bytes as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Processes whose command line holds this text.
+pub fn processes_with(needle: &str) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let commands = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    commands.map(|command| text(&command)).filter(|command| command.contains(needle)).collect()
+}

@@ -1,0 +1,73 @@
+//! What a killed process leaves, another one carries on.
+
+mod harness;
+
+use harness::{Home, processes_with, text};
+use std::path::PathBuf;
+
+/// Three steps that each note that they ran. The one named hangs the first time it is tried.
+fn workflow(home: &Home, hangs: &str, marker: &str) -> PathBuf {
+    let step = |name: &str, needs: &str| {
+        let hang = if name == hangs {
+            format!("if ! [ -e /root/tried ]; then touch /root/tried; sleep {marker}; fi; ")
+        } else {
+            String::new()
+        };
+        format!(
+            "  {name}:\n    uses: exec/run\n    needs: [{needs}]\n    with: {{ command: [sh, -c, '{hang}echo {name} >> /root/ran; cat /root/ran'] }}\n"
+        )
+    };
+    let steps = [step("one", ""), step("two", "one"), step("three", "two")].concat();
+    let outputs = "outputs:\n  ran: \"${{ steps.three.stdout }}\"\n";
+    home.file(&format!("{hangs}.yaml"), &format!("harvest: 1\nname: hangs\nsteps:\n{steps}{outputs}"))
+}
+
+#[test]
+fn a_killed_run_goes_on_without_repeating_what_had_finished() {
+    for (hangs, marker) in [("one", "71.31"), ("two", "71.32"), ("three", "71.33")] {
+        let home = Home::new();
+        let mut running = home.start(&workflow(&home, hangs, marker));
+        let started = running.wait_for("step_started", Some(hangs));
+        let run = started["run"].as_str().unwrap().to_owned();
+        running.kill();
+
+        let resumed = home.run(&["resume"]);
+        assert_eq!(resumed.status.code(), Some(0), "{hangs}: {}", text(&resumed.stderr));
+        assert_eq!(processes_with(marker), Vec::<String>::new(), "nothing of the killed process is left");
+        let shown = home.json(&["show", &run, "--json"]);
+        assert_eq!(shown["state"], "succeeded");
+        assert_eq!(shown["outputs"]["ran"], "one\ntwo\nthree\n", "each finished step ran once");
+        let attempts = shown["steps"][hangs]["attempts"].as_array().unwrap();
+        assert_eq!(attempts[0]["error"]["kind"], "host-lost");
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        assert!(!mounts.contains(home.path().to_str().unwrap()), "no mount is left");
+
+        let nothing = home.run(&["resume"]);
+        assert_eq!((nothing.status.code(), text(&nothing.stderr).trim()), (Some(0), "nothing to resume"));
+    }
+}
+
+#[test]
+fn a_run_that_another_process_drives_is_left_alone() {
+    let home = Home::new();
+    let mut running = home.start(&workflow(&home, "two", "71.34"));
+    running.wait_for("step_started", Some("two"));
+    let other = home.run(&["resume"]);
+    assert_eq!((other.status.code(), text(&other.stderr).trim()), (Some(0), "nothing to resume"));
+    running.kill();
+    assert_eq!(home.run(&["resume"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_detached_run_is_driven_in_the_background() {
+    let home = Home::new();
+    let file = home.file(
+        "quick.yaml",
+        "harvest: 1\nname: quick\nsteps:\n  a:\n    uses: exec/run\n    with: { command: [echo, hi] }\n",
+    );
+    let output = home.run(&["run", "--detach", file.to_str().unwrap()]);
+    let run = text(&output.stdout).trim().to_owned();
+    // Following returns when the run has ended.
+    assert!(text(&home.run(&["logs", "-f", &run]).stdout).contains("a | hi"));
+    assert_eq!(home.json(&["show", &run, "--json"])["state"], "succeeded");
+}
