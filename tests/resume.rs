@@ -9,7 +9,7 @@ use std::path::PathBuf;
 fn workflow(home: &Home, hangs: &str, marker: &str) -> PathBuf {
     let step = |name: &str, needs: &str| {
         let hang = if name == hangs {
-            format!("if ! [ -e /root/tried ]; then touch /root/tried; sleep {marker}; fi; ")
+            format!("if ! [ -e /root/tried ]; then touch /root/tried; echo hanging; sleep {marker}; fi; ")
         } else {
             String::new()
         };
@@ -29,6 +29,7 @@ fn a_killed_run_goes_on_without_repeating_what_had_finished() {
         let mut running = home.start(&workflow(&home, hangs, marker));
         let started = running.wait_for("step_started", Some(hangs));
         let run = started["run"].as_str().unwrap().to_owned();
+        home.wait_until_said(&run, "hanging");
         running.kill();
 
         let resumed = home.run(&["resume"]);
@@ -51,7 +52,8 @@ fn a_killed_run_goes_on_without_repeating_what_had_finished() {
 fn a_run_that_another_process_drives_is_left_alone() {
     let home = Home::new();
     let mut running = home.start(&workflow(&home, "two", "71.34"));
-    running.wait_for("step_started", Some("two"));
+    let started = running.wait_for("step_started", Some("two"));
+    home.wait_until_said(started["run"].as_str().unwrap(), "hanging");
     let other = home.run(&["resume"]);
     assert_eq!((other.status.code(), text(&other.stderr).trim()), (Some(0), "nothing to resume"));
     running.kill();

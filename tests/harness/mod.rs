@@ -8,28 +8,28 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A home that goes with the test.
-pub struct Home {
+pub(crate) struct Home {
     directory: TempDir,
 }
 
 impl Home {
     /// A fresh one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
     /// Its directory.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("home")
     }
 
     /// A directory for the test's own files, beside the home.
-    pub fn scratch(&self) -> &Path {
+    pub(crate) fn scratch(&self) -> &Path {
         self.directory.path()
     }
 
     /// Writes a file of the test.
-    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.directory.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
@@ -37,7 +37,7 @@ impl Home {
     }
 
     /// The binary, with nothing of the developer's own environment that could change what it does.
-    pub fn harvest(&self) -> Command {
+    pub(crate) fn harvest(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_harvest"));
         for variable in ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN", "GITHUB_TOKEN"]
         {
@@ -48,12 +48,12 @@ impl Home {
     }
 
     /// Runs it and returns what it printed.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.harvest().args(arguments).output().unwrap()
     }
 
     /// Starts `harvest run --json` on a workflow.
-    pub fn start(&self, file: &Path) -> Running {
+    pub(crate) fn start(&self, file: &Path) -> Running {
         let mut command = self.harvest();
         command.args(["run", "--json"]).arg(file).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
@@ -62,25 +62,36 @@ impl Home {
     }
 
     /// Runs a workflow with `--json` and returns its exit code and its last line.
-    pub fn finish(&self, file: &Path, arguments: &[&str]) -> (i32, Value) {
+    pub(crate) fn finish(&self, file: &Path, arguments: &[&str]) -> (i32, Value) {
         let output = self.harvest().args(["run", "--json"]).arg(file).args(arguments).output().unwrap();
         let last = text(&output.stdout).lines().last().map(|line| serde_json::from_str(line).unwrap());
         (output.status.code().unwrap(), last.unwrap_or_else(|| panic!("no line: {}", text(&output.stderr))))
     }
 
     /// The one JSON value that a command prints.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.run(arguments);
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("no JSON: {}", text(&output.stderr)))
     }
 
+    /// Follows what a run says until it has said this.
+    pub(crate) fn wait_until_said(&self, run: &str, words: &str) {
+        let mut logs =
+            self.harvest().args(["logs", "-f", "--json", run]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(logs.stdout.take().unwrap()).lines();
+        let said = lines.any(|line| line.unwrap().contains(words));
+        logs.kill().unwrap();
+        logs.wait().unwrap();
+        assert!(said, "the run ended without saying {words}");
+    }
+
     /// The id of the newest run.
-    pub fn newest(&self) -> String {
+    pub(crate) fn newest(&self) -> String {
         self.json(&["runs", "--json"])[0]["run"].as_str().unwrap().to_owned()
     }
 
     /// Files of the home that hold these bytes.
-    pub fn files_with(&self, needle: &str) -> Vec<PathBuf> {
+    pub(crate) fn files_with(&self, needle: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut directories = vec![self.path()];
         while let Some(directory) = directories.pop() {
@@ -101,15 +112,15 @@ impl Home {
 }
 
 /// A run in the foreground of another process.
-pub struct Running {
+pub(crate) struct Running {
     /// The process.
-    pub child: Child,
+    pub(crate) child: Child,
     lines: BufReader<ChildStdout>,
 }
 
 impl Running {
     /// Reads events until one is of this type, for this step where one is named.
-    pub fn wait_for(&mut self, kind: &str, step: Option<&str>) -> Value {
+    pub(crate) fn wait_for(&mut self, kind: &str, step: Option<&str>) -> Value {
         loop {
             let mut line = String::new();
             assert_ne!(
@@ -125,19 +136,19 @@ impl Running {
     }
 
     /// Ends the process as a power cut would, as far as one process goes.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
 /// Bytes as text.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Processes whose command line holds this text.
-pub fn processes_with(needle: &str) -> Vec<String> {
+pub(crate) fn processes_with(needle: &str) -> Vec<String> {
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     let commands = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     commands.map(|command| text(&command)).filter(|command| command.contains(needle)).collect()
