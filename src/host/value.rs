@@ -486,7 +486,7 @@ mod tests {
     /// Records and the like must have a name before a function can use them.
     fn named(interface: &mut InstanceType) -> ComponentValType {
         let index = interface.type_count() - 1;
-        interface.export(&format!("t{index}"), ComponentTypeRef::Type(TypeBounds::Eq(index)));
+        interface.export(format!("t{index}"), ComponentTypeRef::Type(TypeBounds::Eq(index)));
         ComponentValType::Type(interface.type_count() - 1)
     }
 
