@@ -1,9 +1,8 @@
 //! Tries everything that harvest needs from this machine, one cause and one remedy each.
 
-use super::App;
-use crate::capability::sandbox::{Chunk, ExecSpec, SandboxSpec};
+use super::{App, setup};
+use crate::capability::sandbox::local::{self, LocalProvider};
 use crate::config::Home;
-use crate::id::RunId;
 use serde::Serialize;
 
 /// What was tried, and what came of it.
@@ -28,23 +27,27 @@ impl Probe {
     }
 }
 
-/// Tries everything; the later probes only where the earlier ones they build on succeeded.
+impl From<local::Probe> for Probe {
+    fn from(probe: local::Probe) -> Self {
+        let local::Probe { name, ok, detail, remedy } = probe;
+        Self { name: name.into(), ok, detail, remedy: (!ok).then_some(remedy) }
+    }
+}
+
+/// Tries everything: first what sandboxes are made of, then a real one.
 pub async fn probes(home: &Home) -> Vec<Probe> {
     let mut probes = vec![
         Probe::new("home", Ok(home.path().display().to_string()), ""),
         Probe::new("git", git(), "install git 2.30 or newer: git steps run it on the host"),
     ];
-    match App::open(home.clone()) {
-        Err(error) => {
-            let remedy = "mend what the message names, or use another home with --home DIR";
-            probes.push(Probe::new("journal and providers", Err(error.to_string()), remedy));
-        }
-        Ok(app) => {
-            let kept = format!("{} opens", home.join("journal").display());
-            probes.push(Probe::new("journal and providers", Ok(kept), ""));
-            let remedy = "enable unprivileged user namespaces and overlayfs (Linux 5.14 or newer; on Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0)";
-            probes.push(Probe::new("sandbox", sandbox(&app).await, remedy));
-        }
+    probes.extend(local::probes(home.path()).into_iter().map(Probe::from));
+    let opened =
+        App::open(home.clone()).map(|_| "all of it opens".to_owned()).map_err(|error| error.to_string());
+    let remedy = "mend what the message names, or use another home with --home DIR";
+    probes.push(Probe::new("journal and stores", opened, remedy));
+    match LocalProvider::new(home.path(), setup::launcher(), Vec::new()) {
+        Ok(provider) => probes.push(provider.check().await.into()),
+        Err(error) => probes.push(Probe::new("sandbox", Err(error.message), "see the probes above")),
     }
     probes
 }
@@ -57,36 +60,5 @@ fn git() -> Result<String, String> {
         }
         Ok(output) => Err(format!("git --version ended with {}", output.status)),
         Err(error) => Err(format!("git cannot be started: {error}")),
-    }
-}
-
-/// Opens a real sandbox and looks out of it.
-async fn sandbox(app: &App) -> Result<String, String> {
-    let id = format!("doctor-{}", RunId::generate());
-    let spec = SandboxSpec { id: id.clone(), image: "host".into(), ..SandboxSpec::default() };
-    let tried = async {
-        let sandbox = app.provider().open(spec).await?;
-        let command = ["sh", "-c", "cat /proc/self/uid_map && ls /sys/class/net 2>/dev/null | wc -l"]
-            .map(str::to_owned);
-        let mut process = sandbox.exec(ExecSpec { command: command.into(), ..ExecSpec::default() }).await?;
-        let mut seen = String::new();
-        while let Some(chunk) = process.next().await? {
-            if let Chunk::Stdout(bytes) = chunk {
-                seen.push_str(&String::from_utf8_lossy(&bytes));
-            }
-        }
-        let code = process.wait().await?.code();
-        Ok::<_, crate::capability::CapabilityError>((sandbox.isolation(), code))
-    };
-    let outcome = tried.await;
-    let removed = app.provider().remove(&id).await;
-    let (isolation, code) = outcome.map_err(|error| error.message)?;
-    removed.map_err(|error| error.message)?;
-    match code {
-        0 => Ok(format!(
-            "isolates: ids {}, memory {}, pids {}, network {}",
-            isolation.ids, isolation.memory, isolation.pids, isolation.network
-        )),
-        code => Err(format!("a command in a sandbox ended with code {code}")),
     }
 }

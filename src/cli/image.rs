@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(super) enum Command {
     /// Build an image from a definition file; parts built before are taken from the cache.
     Build {
-        /// The definition: YAML with `base`, `commands`, `env`, `copy`, `workdir`, `user`.
+        /// The definition: YAML with `base`, `commands`, `env`, `copy`, `read_only`, `workdir`, `user`.
         file: PathBuf,
         /// The name to give it; the file's stem by default.
         #[arg(long)]

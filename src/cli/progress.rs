@@ -54,6 +54,12 @@ impl Progress {
 
     /// Shows what a step said: the last line beside it on a terminal, every line elsewhere.
     pub(super) fn said(&mut self, entry: &StreamEntry) {
+        // Events without words are for programs; `harvest logs` has them.
+        if let Content::Data(data) = &entry.content
+            && words(data).is_none()
+        {
+            return;
+        }
         let lines: Vec<String> = lines(&entry.content).collect();
         if let (true, Some((bar, _))) = (self.talk.terminal, self.running.get(&entry.step)) {
             if let Some(last) = lines.iter().rev().find(|line| !line.trim().is_empty()) {
@@ -124,12 +130,14 @@ impl Progress {
 pub(super) fn lines(content: &Content) -> impl Iterator<Item = String> {
     let text = match content {
         Content::Text(text) => text.clone(),
-        Content::Data(data) => ["text", "message"]
-            .iter()
-            .find_map(|name| data.get(name)?.as_str())
-            .map_or_else(|| data.to_string(), ToOwned::to_owned),
+        Content::Data(data) => words(data).map_or_else(|| data.to_string(), ToOwned::to_owned),
     };
     text.lines().map(printable).collect::<Vec<_>>().into_iter()
+}
+
+/// What an event has to say to people.
+fn words(data: &Value) -> Option<&str> {
+    ["text", "message"].iter().find_map(|name| data.get(name)?.as_str())
 }
 
 /// Text without the control characters that could repaint the terminal of whoever looks.

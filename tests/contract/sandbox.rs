@@ -409,6 +409,7 @@ pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvide
             "echo second >> /opt/a".into(),
         ],
         env: BTreeMap::from([("A".into(), "from-image".into())]),
+        read_only: vec!["/app".into()],
         workdir: Some("/app".into()),
         user: None,
     };
@@ -424,6 +425,12 @@ pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvide
     assert_eq!(
         output(&*sandbox, "pwd; echo $A; cat /opt/a sub/file").await,
         "/app\nfrom-image\nfrom-image\nsecond\ncopied\n"
+    );
+    let changed = "touch sub/new sub/file 2>/dev/null || rm -rf sub 2>/dev/null || mv /app /b 2>/dev/null || echo refused";
+    assert_eq!(
+        output(&*sandbox, changed).await,
+        "refused\n",
+        "what is read-only stays as it is, also for root"
     );
     let when = output(&*sandbox, "cat /opt/when; rm /opt/when").await;
 

@@ -160,6 +160,9 @@ pub struct ImageSpec {
     /// the cache key by content.
     #[serde(default)]
     pub copy: BTreeMap<String, String>,
+    /// Directories that sandboxes made from the image can read and not change, whoever they are inside.
+    #[serde(default)]
+    pub read_only: Vec<String>,
     /// Working directory of sandboxes made from the image.
     #[serde(default)]
     pub workdir: Option<String>,

@@ -57,6 +57,16 @@ impl LocalProvider {
         for command in &spec.commands {
             cached &= self.command_layer(&mut manifest, command, log).await?;
         }
+        // Only now: the commands may still write there.
+        for directory in &spec.read_only {
+            if !directory.starts_with('/') || directory.trim_matches('/').is_empty() {
+                let message = format!("`{directory}` cannot be read-only: give an absolute path below /");
+                return Err(CapabilityError::new(ErrorKind::INVALID, message));
+            }
+            if !manifest.read_only.contains(directory) {
+                manifest.read_only.push(directory.clone());
+            }
+        }
         let (id, known) = self.images.save(manifest)?;
         if let Some(name) = name {
             self.images.tag(&id, name)?;

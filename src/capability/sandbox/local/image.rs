@@ -27,6 +27,8 @@ pub(super) struct Manifest {
     pub(super) env: BTreeMap<String, String>,
     pub(super) workdir: Option<String>,
     pub(super) user: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) read_only: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]

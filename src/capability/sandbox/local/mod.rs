@@ -173,6 +173,7 @@ impl LocalProvider {
             directory: self.images.store.prepare_sandbox(&spec.id)?,
             binds: base::binds(!isolate_network),
             volumes,
+            read_only: manifest.read_only.clone(),
             isolate_network,
             workdir: workdir.clone(),
             cgroups: groups.join_files(),

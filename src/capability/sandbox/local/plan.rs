@@ -45,6 +45,8 @@ pub(super) struct Plan {
     /// Host directories shown read-only at the same path inside.
     pub(super) binds: Vec<Bind>,
     pub(super) volumes: Vec<Bind>,
+    /// Directories of the image that cannot be written.
+    pub(super) read_only: Vec<String>,
     /// Whether the sandbox gets a network namespace of its own.
     pub(super) isolate_network: bool,
     /// Made inside when missing.

@@ -92,6 +92,11 @@ impl Tree {
         })?;
         enter(&self.root, &overlay).map_err(|error| Failure::io("change the root directory", error))?;
         attach_all(pieces)?;
+        for directory in &plan.read_only {
+            take(rustix::fs::CWD, Path::new(directory), true)
+                .and_then(|mount| attach(&mount, directory))
+                .map_err(|error| Failure::io(format!("make {directory} read-only"), error))?;
+        }
         system(proc, devices).map_err(|error| Failure::io("set up /proc and /dev", error))?;
         if let Some(workdir) = &plan.workdir {
             fs::create_dir_all(workdir)
