@@ -4,7 +4,7 @@
 //! kernel beneath the volume and through no link (openat2), and a file is checked to be one before it is read.
 
 use super::{Versioned, VolumeEntry, VolumeStore};
-use crate::capability::{CapabilityError, Result};
+use crate::capability::{CapabilityError, Result, owned};
 use crate::id::Digest;
 use crate::step::ErrorKind;
 use async_trait::async_trait;
@@ -113,15 +113,8 @@ impl Inner {
     fn make(&self, volume: &str) -> Result<PathBuf> {
         check_name(volume)?;
         let path = self.root.join(volume);
-        let failed = |error: io::Error| CapabilityError::io(format!("make volume {volume}"), &error);
-        match fs::create_dir(&path) {
-            Ok(()) => {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(failed)?;
-                std::os::unix::fs::lchown(&path, Some(self.uid), Some(self.gid)).map_err(failed)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        }
+        owned::make(&path, self.uid, self.gid)
+            .map_err(|error| CapabilityError::io(format!("make volume {volume}"), &error))?;
         Ok(path)
     }
 

@@ -3,12 +3,12 @@
 //! Everything that is published appears by a rename, after its content is on disk, so a crash leaves either all or nothing.
 
 use super::plan::Ids;
-use crate::capability::{CapabilityError, Result};
+use crate::capability::{CapabilityError, Result, owned};
 use crate::step::ErrorKind;
 use rustix::fs::FlockOperation;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -94,16 +94,9 @@ impl Store {
 
     /// Makes a directory that belongs to the root of sandboxes.
     pub(super) fn make_owned(&self, path: &Path) -> Result<()> {
-        let failed = |error: io::Error| CapabilityError::io(format!("make {}", path.display()), &error);
-        match fs::create_dir(path) {
-            Ok(()) => {
-                let (uid, gid) = self.ids.root();
-                fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed)?;
-                lchown(path, Some(uid), Some(gid)).map_err(failed)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
+        let (uid, gid) = self.ids.root();
+        owned::make(path, uid, gid)
+            .map_err(|error| CapabilityError::io(format!("make {}", path.display()), &error))
     }
 
     /// Takes the lock of a sandbox; `None` while a process of it lives.
