@@ -36,6 +36,8 @@ impl<'a> Follower<'a> {
     /// What is new, waiting until there is something; empty once the run has ended and all was told.
     pub(super) async fn next(&mut self) -> Result<Vec<News>, Failure> {
         loop {
+            // Asked before the events are read: a run that ends in between has an end that is still to be told.
+            let over = self.has_ended().await?;
             // Streams are read after the journal: whatever a step said before an event is told before its end is.
             let events = self.app.engine().events(&self.run, self.seq).await?;
             let ended = matches!(events.last(), Some((_, _, Event::RunFinished { .. })));
@@ -49,10 +51,7 @@ impl<'a> Follower<'a> {
                     news.push(News::Event(seq, at_ms, Box::new(event)));
                 }
             }
-            if ended || !news.is_empty() {
-                return Ok(news);
-            }
-            if self.has_ended().await? {
+            if ended || over || !news.is_empty() {
                 return Ok(news);
             }
             let (journal, streams) = (self.app.journal(), self.app.streams());
