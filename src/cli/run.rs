@@ -7,6 +7,7 @@ use crate::app::{App, Driven, StartRequest};
 use crate::engine::Ended;
 use std::path::PathBuf;
 use std::process::Stdio;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What to run, with what.
 #[derive(Debug, clap::Args)]
@@ -69,13 +70,13 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
     let mut follower = Follower::new(app, run.clone(), true, !json);
     let mut driving = std::pin::pin!(driven.finish());
     let mut ended: Option<Ended> = None;
-    let mut interrupts = 0;
+    let mut interrupts = Interrupts::listen();
+    let mut interrupted = false;
     loop {
         tokio::select! {
             biased;
-            signal = interrupted() => {
-                interrupts += 1;
-                if interrupts > 1 {
+            signal = interrupts.next() => {
+                if std::mem::replace(&mut interrupted, true) {
                     progress.end();
                     return Err(Failure { exit_code: 130, message: format!("left run {run} as it is; `harvest resume` carries it on") });
                 }
@@ -117,16 +118,22 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
     Ok(ended.exit_code)
 }
 
-/// Waits for SIGINT or SIGTERM and says which.
-async fn interrupted() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = int.recv() => "SIGINT",
-        _ = term.recv() => "SIGTERM",
+/// SIGINT and SIGTERM, listened for from one place on, so that none between two waits is missed.
+struct Interrupts(Option<(Signal, Signal)>);
+
+impl Interrupts {
+    fn listen() -> Self {
+        let listen = |kind| signal(kind).ok();
+        Self(listen(SignalKind::interrupt()).zip(listen(SignalKind::terminate())))
+    }
+
+    /// Waits for the next one and says which it was.
+    async fn next(&mut self) -> &'static str {
+        let Some((int, term)) = &mut self.0 else { return std::future::pending().await };
+        tokio::select! {
+            _ = int.recv() => "SIGINT",
+            _ = term.recv() => "SIGTERM",
+        }
     }
 }
 
