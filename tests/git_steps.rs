@@ -1,5 +1,8 @@
 //! The components `git` and `memory` as the host runs them: real components, real sandboxes, real repositories.
 
+mod harness;
+
+use harness::repository::git;
 use harvest::capability::git::LocalGit;
 use harvest::capability::sandbox::local::LocalProvider;
 use harvest::capability::sandbox::{SandboxProvider as _, SandboxSpec};
@@ -11,26 +14,9 @@ use harvest::workflow::types::Catalog as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// Runs git as a person would, without their configuration.
-fn git(directory: &Path, args: &[&str]) -> String {
-    let output = Command::new("git")
-        .current_dir(directory)
-        .args(["-c", "init.defaultBranch=main", "-c", "user.name=Ann", "-c", "user.email=ann@example.com"])
-        .args(args)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .output()
-        .expect("git runs");
-    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
 
 /// A host with a home, and runs on it.
 struct Host {

@@ -1,36 +1,61 @@
 //! The real binary on a home of its own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod https;
+pub(crate) mod repository;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// A home that goes with the test.
+/// What a developer's own environment may say, and no test may hear.
+const OF_THE_DEVELOPER: [&str; 8] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "GITHUB_TOKEN",
+    "HARVEST_GITHUB_URL",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "CURL_CA_BUNDLE",
+];
+
+/// A home of harvest, with room for the test's own files beside it.
 pub(crate) struct Home {
-    directory: TempDir,
+    directory: PathBuf,
+    _temporary: Option<TempDir>,
 }
 
 impl Home {
-    /// A fresh one.
+    /// A fresh one that goes with the test.
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        let temporary = tempfile::tempdir().unwrap();
+        Self { directory: temporary.path().to_owned(), _temporary: Some(temporary) }
+    }
+
+    /// A fresh one at a place of its own, which stays there: for what is too large to be made for each test.
+    pub(crate) fn shared(name: &str) -> Self {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        Self { directory, _temporary: None }
     }
 
     /// Its directory.
     pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join("home")
+        self.directory.join("home")
     }
 
     /// A directory for the test's own files, beside the home.
     pub(crate) fn scratch(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     /// Writes a file of the test.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.directory.path().join(name);
+        let path = self.directory.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         path
@@ -39,8 +64,7 @@ impl Home {
     /// The binary, with nothing of the developer's own environment that could change what it does.
     pub(crate) fn harvest(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_harvest"));
-        for variable in ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN", "GITHUB_TOKEN"]
-        {
+        for variable in OF_THE_DEVELOPER {
             command.env_remove(variable);
         }
         command.env("HARVEST_HOME", self.path()).stdin(Stdio::null());
@@ -55,10 +79,8 @@ impl Home {
     /// Starts `harvest run --json` on a workflow.
     pub(crate) fn start(&self, file: &Path) -> Running {
         let mut command = self.harvest();
-        command.args(["run", "--json"]).arg(file).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Running { child, lines }
+        command.args(["run", "--json"]).arg(file);
+        Running::of(command)
     }
 
     /// Runs a workflow with `--json` and returns its exit code and its last line.
@@ -119,6 +141,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts a `harvest run --json`.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
     /// Reads events until one is of this type, for this step where one is named.
     pub(crate) fn wait_for(&mut self, kind: &str, step: Option<&str>) -> Value {
         loop {

@@ -1,0 +1,10 @@
+//! Agent sessions from end to end: the real binary, the real sandbox, real git and the real Claude Code CLI, against a
+//! scripted Messages API.
+
+mod edited;
+mod faults;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod killed;
+mod session;
+mod world;
