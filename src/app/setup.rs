@@ -54,8 +54,8 @@ impl App {
             }
             setup.sandboxes.insert(name.clone(), spec);
         }
-        let steps = workflow.steps.values().chain(workflow.finally.values());
-        setup.components = steps.map(|step| (step.digest, step.component.clone())).collect();
+        let calls = workflow.all_steps().filter_map(|(_, step)| step.call());
+        setup.components = calls.map(|call| (call.digest, call.component.clone())).collect();
         Ok(setup)
     }
 

@@ -4,6 +4,7 @@ use super::{Failure, Outcome, print_json, print_line, run_id, timestamp};
 use crate::app::App;
 use crate::id::{RunId, StepId};
 use crate::run::{Event, Phase, Run};
+use crate::workflow::model::Step;
 use serde_json::{Map, Value, json};
 
 /// Which run.
@@ -88,8 +89,8 @@ fn step_json(run: &Run, id: &StepId) -> Value {
     if let Phase::Skipped { reason } = &state.phase {
         value["skipped_because"] = json!(reason);
     }
-    if let Some(definition) = run.definition(id) {
-        value["component"] = json!({ "name": definition.component, "digest": definition.digest });
+    if let Some(call) = run.definition(id).and_then(Step::call) {
+        value["component"] = json!({ "name": call.component, "digest": call.digest });
     }
     value
 }

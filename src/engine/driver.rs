@@ -5,6 +5,7 @@ use crate::id::{RunId, StepId};
 use crate::journal::{JournalError, Record};
 use crate::run::{Command, Event, Run, Timer, exit_code};
 use crate::step::{ErrorKind, StepCall, StepError, StepResult};
+use crate::workflow::model::Step;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::task::{Id, JoinSet};
@@ -118,7 +119,8 @@ impl Driver {
         let definition = self
             .run
             .definition(step)
-            .ok_or_else(|| StepError::new(ErrorKind::INVALID, "the workflow has no such step"))?;
+            .and_then(Step::call)
+            .ok_or_else(|| StepError::new(ErrorKind::INVALID, "the workflow has no such call"))?;
         Ok(StepCall {
             run: self.id.clone(),
             workflow: self.run.started().workflow.clone(),
@@ -130,8 +132,8 @@ impl Driver {
             sandboxes: definition.sandboxes.clone(),
             secrets: definition.secrets.clone(),
             permissions: definition.permissions.clone(),
-            timeout: definition.timeout_ms.map(Duration::from_millis),
-            idle_timeout: definition.idle_timeout_ms.map(Duration::from_millis),
+            timeout: definition.attempts.timeout_ms.map(Duration::from_millis),
+            idle_timeout: definition.attempts.idle_timeout_ms.map(Duration::from_millis),
         })
     }
 

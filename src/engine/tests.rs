@@ -6,7 +6,7 @@ use crate::journal::MemoryJournal;
 use crate::run::Phase;
 use crate::step::{ErrorKind, StepCall, StepError, StepResult};
 use crate::workflow::Workflow;
-use crate::workflow::model::{Expression, Output, Read, Retry, Step, Template};
+use crate::workflow::model::{Action, Attempts, Call, Expression, Output, Read, Retry, Step, Template};
 use crate::workflow::types::Type;
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -62,7 +62,7 @@ impl Executor for Scripted {
 }
 
 fn step(function: &str) -> Step {
-    Step {
+    let call = Call {
         uses: format!("test/{function}"),
         component: "test".into(),
         digest: Digest::of(b""),
@@ -71,13 +71,25 @@ fn step(function: &str) -> Step {
         sandboxes: Default::default(),
         secrets: Default::default(),
         permissions: vec![],
+        attempts: Attempts { retry: Retry { first_ms: 1, ..Retry::default() }, ..Attempts::default() },
+        concurrency: None,
+        cache: None,
+        idempotency_key: None,
+    };
+    Step {
+        action: Action::Call(Box::new(call)),
         needs: vec![],
         reads: vec![],
         condition: None,
-        timeout_ms: None,
-        idle_timeout_ms: None,
-        retry: Retry { first_ms: 1, ..Retry::default() },
+        continue_on_error: false,
         outputs: vec![],
+    }
+}
+
+fn call_of(step: &mut Step) -> &mut Call {
+    match &mut step.action {
+        Action::Call(call) => call,
+        _ => panic!("not a call"),
     }
 }
 
@@ -96,6 +108,8 @@ fn workflow(steps: &[(&str, Step)], finally: &[(&str, Step)]) -> Workflow {
         secrets: IndexMap::new(),
         sandboxes: IndexMap::new(),
         timeout_ms: None,
+        concurrency: None,
+        triggers: vec![],
         steps: map(steps),
         finally: map(finally),
         finally_timeout_ms: 60_000,
@@ -133,7 +147,9 @@ async fn run(workflow: Workflow) -> (Ended, Arc<Scripted>, Run) {
 #[tokio::test]
 async fn outputs_flow_along_the_edges() {
     let mut reader = step("echo");
-    reader.with.insert("got".into(), Template::Expression(Expression("steps.a.value + 1".into())));
+    call_of(&mut reader)
+        .with
+        .insert("got".into(), Template::Expression(Expression("steps.a.value + 1".into())));
     reader.reads.push(Read { step: StepId::new("a"), tolerant: false });
     let mut workflow = workflow(&[("b", reader), ("a", step("make"))], &[]);
     let value = Template::Expression(Expression("steps.b.got".into()));
@@ -154,7 +170,7 @@ async fn branches_run_at_the_same_time() {
 #[tokio::test]
 async fn a_retried_step_succeeds_later() {
     let mut flaky = step("flaky");
-    flaky.retry.attempts = 3;
+    call_of(&mut flaky).attempts.retry.attempts = 3;
     let (ended, executor, state) = run(workflow(&[("a", flaky)], &[])).await;
     assert_eq!(ended.state, Outcome::Succeeded);
     assert_eq!(executor.calls(), ["a#1", "a#2", "a#3"]);

@@ -65,7 +65,7 @@ impl Run {
                 condition(expression, scope).map_err(|error| invalid("`if`", error))?;
             }
             let mut arguments = Map::new();
-            for (name, template) in &definition.with {
+            for (name, template) in definition.call().into_iter().flat_map(|call| &call.with) {
                 let value =
                     evaluate(template, scope).map_err(|error| invalid(&format!("`with.{name}`"), error))?;
                 arguments.insert(name.clone(), value);

@@ -5,7 +5,7 @@ use super::{Command, Event, Outcome, Phase, Run, RunStarted, Timer};
 use crate::id::{Digest, StepId};
 use crate::step::{ErrorKind, StepError};
 use crate::workflow::Workflow;
-use crate::workflow::model::{Expression, Output, Read, Retry, Step, Template};
+use crate::workflow::model::{Action, Attempts, Call, Expression, Output, Read, Retry, Step, Template};
 use crate::workflow::types::Type;
 use indexmap::IndexMap;
 use proptest::prelude::*;
@@ -57,6 +57,8 @@ fn workflows() -> impl Strategy<Value = Workflow> {
             secrets: IndexMap::new(),
             sandboxes: IndexMap::new(),
             timeout_ms,
+            concurrency: None,
+            triggers: vec![],
             outputs: outputs.collect(),
             finally: section("f", &finally, &all),
             finally_timeout_ms: 100,
@@ -80,7 +82,8 @@ fn section(prefix: &str, shapes: &[Shape], readable: &[StepId]) -> IndexMap<Step
         let with = reads.iter().filter(|read| !read.tolerant).map(|read| {
             (read.step.to_string(), Template::Expression(Expression(format!("steps.{}.value", read.step))))
         });
-        let step = Step {
+        let retry = Retry { attempts: shape.attempts, first_ms: shape.first_ms, ..Retry::default() };
+        let call = Call {
             uses: "sim/step".into(),
             component: "sim".into(),
             digest: Digest::of(b"sim"),
@@ -89,12 +92,17 @@ fn section(prefix: &str, shapes: &[Shape], readable: &[StepId]) -> IndexMap<Step
             sandboxes: Default::default(),
             secrets: Default::default(),
             permissions: vec![],
+            attempts: Attempts { retry, ..Attempts::default() },
+            concurrency: None,
+            cache: None,
+            idempotency_key: None,
+        };
+        let step = Step {
+            action: Action::Call(Box::new(call)),
+            continue_on_error: false,
             needs: shape.needs.iter().filter_map(|n| pick(&earlier, *n)).collect(),
             reads,
             condition: shape.condition.map(|value| Expression(value.to_string())),
-            timeout_ms: None,
-            idle_timeout_ms: None,
-            retry: Retry { attempts: shape.attempts, first_ms: shape.first_ms, ..Retry::default() },
             outputs: vec![],
         };
         steps.insert(StepId::new(format!("{prefix}{i}")), step);
@@ -178,7 +186,10 @@ impl World {
         let starts = |(_, e): &&(i64, Event)| matches!(e, Event::StepStarted { step: s, .. } if s == step);
         let earlier = self.journal.iter().filter(starts).count() as u32;
         assert_eq!(earlier + 1, attempt, "{step}: attempts are counted without gaps");
-        assert!(attempt <= definition.retry.attempts + HOST_LOST_MAX, "{step}: too many attempts");
+        assert!(
+            attempt <= definition.attempts().unwrap().retry.attempts + HOST_LOST_MAX,
+            "{step}: too many attempts"
+        );
         if !in_finally {
             let cancelled = self.journal.iter().any(|(_, e)| matches!(e, Event::CancelRequested { .. }));
             assert!(!cancelled, "{step} started after a cancel");

@@ -358,7 +358,11 @@ impl Run {
             .filter(|a| a.error.as_ref().is_some_and(|e| e.kind == ErrorKind::HOST_LOST))
             .count() as u32;
         let failures = attempts.len() as u32 - lost;
-        let policy = self.definition(step).map(|step| step.retry.clone()).unwrap_or_default();
+        let policy = self
+            .definition(step)
+            .and_then(Step::attempts)
+            .map(|attempts| attempts.retry.clone())
+            .unwrap_or_default();
         let next = if error.kind == ErrorKind::HOST_LOST {
             (lost < HOST_LOST_MAX).then_some(Phase::Waiting { attempt: attempt + 1 })
         } else {

@@ -189,6 +189,8 @@ fn lower(report: &mut Report, catalog: &dyn Catalog) -> Option<Workflow> {
         secrets,
         sandboxes,
         timeout_ms,
+        concurrency: None,
+        triggers: Vec::new(),
         steps,
         finally,
         finally_timeout_ms: FINALLY_TIMEOUT_MS,

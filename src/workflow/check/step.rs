@@ -10,7 +10,7 @@ use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
 use crate::workflow::diagnostic::Report;
 use crate::workflow::file::{Entry, Kind, Node};
-use crate::workflow::model::{Read, Retry, Step, Template};
+use crate::workflow::model::{Action, Attempts, Call, Read, Retry, Step, Template};
 use crate::workflow::suggest;
 use crate::workflow::template::{self, Piece};
 use crate::workflow::types::{FunctionType, Type};
@@ -112,7 +112,7 @@ pub(super) fn step(
     all.secrets.extend(usage.secrets);
     let called = raw.called.as_ref()?;
     // References to what has mistakes of its own stay: cycles are found among steps with mistakes too.
-    Some(Step {
+    let call = Call {
         uses: raw.uses.unwrap_or_default().to_owned(),
         component: called.component.name.clone(),
         digest: called.component.digest,
@@ -121,12 +121,17 @@ pub(super) fn step(
         sandboxes,
         secrets,
         permissions,
+        attempts: Attempts { timeout_ms, idle_timeout_ms, retry },
+        concurrency: None,
+        cache: None,
+        idempotency_key: None,
+    };
+    Some(Step {
+        action: Action::Call(Box::new(call)),
         needs,
         reads,
         condition,
-        timeout_ms,
-        idle_timeout_ms,
-        retry,
+        continue_on_error: false,
         outputs: called.function.outputs.clone(),
     })
     .filter(|_| report.errors() == before)

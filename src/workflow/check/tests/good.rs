@@ -124,16 +124,17 @@ outputs:
 fn the_small_workflow() {
     let workflow = good(COUNT_LINES);
     assert_eq!(workflow.sandboxes["box"].network, Network::Allow(vec!["github.com".into()]));
-    let count = &workflow.steps["count"];
-    assert_eq!(count.reads, [Read { step: StepId::new("clone"), tolerant: false }]);
+    let step = &workflow.steps["count"];
+    let count = step.call().unwrap();
+    assert_eq!(step.reads, [Read { step: StepId::new("clone"), tolerant: false }]);
     assert_eq!(
         count.with["command"],
         Template::Literal(json!(["sh", "-c", "git ls-files | xargs cat | wc -l"]))
     );
     assert_eq!(count.with["workdir"], Template::Expression(Expression("steps.clone.path".into())));
-    assert_eq!(count.timeout_ms, Some(60_000));
+    assert_eq!(count.attempts.timeout_ms, Some(60_000));
     assert_eq!(count.sandboxes["box"], "box");
-    assert_eq!(workflow.steps["clone"].with["depth"], Template::Literal(json!(1)));
+    assert_eq!(workflow.steps["clone"].call().unwrap().with["depth"], Template::Literal(json!(1)));
     assert_eq!(workflow.outputs["lines"].ty, Type::Int);
 }
 
@@ -147,8 +148,8 @@ fn the_agent_session() {
     assert_eq!(reads("push"), [("clone".into(), false), ("commit".into(), true)]);
     assert_eq!(reads("snapshot"), [("clone".into(), false), ("agent".into(), true)]);
     assert_eq!(workflow.steps["agent"].needs, [StepId::new("identity"), StepId::new("memory")]);
-    assert_eq!(workflow.steps["clone"].retry.on.len(), 2);
-    assert_eq!(workflow.steps["lint"].with["limit"], Template::Literal(json!(10 << 20)));
+    assert_eq!(workflow.steps["clone"].call().unwrap().attempts.retry.on.len(), 2);
+    assert_eq!(workflow.steps["lint"].call().unwrap().with["limit"], Template::Literal(json!(10 << 20)));
     assert_eq!(workflow.inputs["wait"].default, Some(Template::Literal(json!(600_000))));
     assert_eq!(workflow.outputs["sha"].ty, Type::Option(Box::new(Type::String)));
     assert_eq!(workflow.secrets["github"].from, ["modal:harvest-github/GITHUB_TOKEN", "env:GITHUB_TOKEN"]);
@@ -162,7 +163,7 @@ fn the_schema_decides_what_a_scalar_is() {
         "harvest: 1\nname: w\nsteps:\n  a:\n    uses: exec/run\n    with: { command: [echo, 3.10, no, 012, true] }\n",
     );
     assert_eq!(
-        workflow.steps["a"].with["command"],
+        workflow.steps["a"].call().unwrap().with["command"],
         Template::Literal(json!(["echo", "3.10", "no", "012", "true"]))
     );
     assert_eq!(workflow.sandboxes["box"].image, Template::Literal(json!("host")));
