@@ -46,7 +46,57 @@ text_id! {
     StepId
 }
 
+/// A step of a run: its key in the file, and the item where it is done once for each item of a list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StepRef {
+    /// Which step.
+    pub step: StepId,
+    /// The key of the item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
+}
+
+impl StepRef {
+    /// A step of an item.
+    pub fn of_item(step: StepId, item: impl Into<String>) -> Self {
+        Self { step, item: Some(item.into()) }
+    }
+
+    /// Reads `step` or `step[item]` as a person typed it.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('[').and_then(|(step, rest)| Some((step, rest.strip_suffix(']')?))) {
+            Some((step, item)) => Self::of_item(StepId::new(step), item),
+            None => StepId::new(text).into(),
+        }
+    }
+}
+
+impl From<StepId> for StepRef {
+    fn from(step: StepId) -> Self {
+        Self { step, item: None }
+    }
+}
+
+impl fmt::Display for StepRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.item {
+            Some(item) => write!(f, "{}[{item}]", self.step),
+            None => write!(f, "{}", self.step),
+        }
+    }
+}
+
 impl RunId {
+    /// The id of a run that another one starts: the same whenever it is asked for, and beside its parent in order.
+    pub fn child(&self, key: &str) -> Self {
+        let parent = ulid::Ulid::from_string(&self.0.to_ascii_uppercase()).unwrap_or_default();
+        let digest = Digest::of(format!("{self}/{key}").as_bytes());
+        let mut random = [0; 16];
+        random[6..].copy_from_slice(&digest.0[..10]);
+        let child = ulid::Ulid::from_parts(parent.timestamp_ms(), u128::from_be_bytes(random));
+        Self(child.to_string().to_ascii_lowercase())
+    }
+
     /// A new id from the clock and the system's randomness.
     pub fn generate() -> Self {
         Self(ulid::Ulid::generate().to_string().to_ascii_lowercase())

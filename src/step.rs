@@ -1,6 +1,6 @@
 //! What the engine needs done and the host does: one attempt of one step. A leaf: it knows neither of them.
 
-use crate::id::{Digest, RunId, StepId};
+use crate::id::{Digest, RunId, StepRef};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -51,6 +51,11 @@ impl ErrorKind {
     pub const OTHER: Self = Self::known("other");
     /// A credential is missing or was refused.
     pub const AUTH_ERROR: Self = Self::known("auth-error");
+
+    /// Somebody said no.
+    pub const REJECTED: Self = Self::known("rejected");
+    /// The run of a sub-workflow failed.
+    pub const FAILED: Self = Self::known("failed");
 
     /// Kinds that the host may raise for any step.
     pub const HOST: [Self; 7] = [
@@ -134,10 +139,12 @@ pub struct StepCall {
     pub run: RunId,
     /// The workflow's name.
     pub workflow: String,
-    /// The step.
-    pub step: StepId,
+    /// The step, and the item it is done for.
+    pub at: StepRef,
     /// Which attempt, from 1.
     pub attempt: u32,
+    /// The name of its side effect, where the file gives one.
+    pub idempotency_key: Option<String>,
     /// The component, by content.
     pub component: Digest,
     /// The function, in snake_case.
@@ -166,6 +173,6 @@ pub trait Executor: Send + Sync {
     /// [`ErrorKind::CANCELLED`]. Leaves no process behind, whatever it returns.
     async fn execute(&self, call: StepCall, cancel: CancellationToken) -> StepResult;
 
-    /// Ends what the run holds (its sandboxes) once nothing of it will run again.
-    async fn release(&self, run: &RunId);
+    /// Ends what the run holds (its sandboxes) once nothing of it runs any more. `keep_files` where it may be retried.
+    async fn release(&self, run: &RunId, keep_files: bool);
 }

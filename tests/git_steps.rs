@@ -82,7 +82,8 @@ impl Run<'_> {
         let call = StepCall {
             run: self.id.clone(),
             workflow: "test".into(),
-            step: StepId::new(function),
+            at: StepId::new(function).into(),
+            idempotency_key: None,
             attempt,
             component: self.host.components.component(component).unwrap().digest,
             function: function.into(),
@@ -119,7 +120,7 @@ impl Run<'_> {
     }
 
     async fn end(self) {
-        self.host.executor.release(&self.id).await;
+        self.host.executor.release(&self.id, false).await;
         assert_eq!(self.host.provider.list().await.unwrap(), []);
     }
 }

@@ -73,7 +73,8 @@ impl World {
         StepCall {
             run: self.run.clone(),
             workflow: "test".into(),
-            step: StepId::new("step"),
+            at: StepId::new("step").into(),
+            idempotency_key: None,
             attempt: 1,
             component,
             function: function.into(),
@@ -626,7 +627,7 @@ async fn a_sandbox_is_opened_once_and_removed_with_the_run() {
     let (first, second) = tokio::join!(world.exec(&["say", "a"]), world.exec(&["say", "b"]));
     first.and(second).unwrap();
     assert_eq!(world.provider.opened.load(Ordering::SeqCst), 1);
-    world.executor.release(&world.run).await;
+    world.executor.release(&world.run, false).await;
     assert_eq!(*world.provider.removed.lock().unwrap(), [format!("{}-box", world.run)]);
     assert_eq!(
         error(world.exec(&["say"]).await).message,
@@ -655,7 +656,7 @@ async fn a_real_command_prints_a_secret_in_vain() {
     let mut call = world.call(exec, "run", json!({"command": ["sh", "-c", script], "allow_failure": true}));
     call.secrets = BTreeMap::from([("KEY".into(), "token".into())]);
     let outputs = executor.execute(call, CancellationToken::new()).await.unwrap();
-    executor.release(&world.run).await;
+    executor.release(&world.run, false).await;
     assert_eq!(outputs["exit_code"], 3);
     let said = world.said("stdout").await;
     let encoded = base64::engine::general_purpose::STANDARD.encode(format!("ab{TOKEN}"));

@@ -52,7 +52,7 @@ impl AppError {
                 _ => 1,
             },
             Self::Engine(EngineError::NotFound(_)) => 5,
-            Self::Engine(EngineError::Journal(_)) => 4,
+            Self::Engine(EngineError::Journal(_) | EngineError::Groups { .. }) => 4,
             Self::Engine(EngineError::Broken { .. }) => 70,
         }
     }

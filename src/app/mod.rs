@@ -3,6 +3,7 @@
 mod author;
 pub mod doctor;
 mod error;
+mod retention;
 mod setup;
 mod start;
 
@@ -14,7 +15,7 @@ use crate::capability::sandbox::local::{LocalProvider, Upstream};
 use crate::capability::stream::StreamStore;
 use crate::config::{self, Home};
 use crate::engine::{Ended, Engine, EngineError, Lease, Leases, SystemClock};
-use crate::host::{HostExecutor, Library};
+use crate::host::Library;
 use crate::id::{RunId, StepId};
 use crate::journal::{Journal, SqliteJournal};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub struct App {
     streams: Arc<dyn StreamStore>,
     provider: Arc<dyn SandboxProvider>,
     library: Library,
-    host: Arc<HostExecutor>,
+    ground: Arc<setup::Ground>,
     engine: Engine,
     leases: Leases,
 }
@@ -66,8 +67,11 @@ impl App {
         let library = Library::open(home.path()).map_err(|error| config("the component library", &error))?;
         let host = setup::host(&home, library.clone(), provider.clone(), streams.clone())?;
         let leases = Leases::open(&home.join("leases")).map_err(|error| config("the leases", &error))?;
-        let engine = Engine::new(journal.clone(), host.clone(), Arc::new(SystemClock));
-        Ok(Self { home, journal, streams, provider, library, host, engine, leases })
+        let ground =
+            Arc::new(setup::Ground { home: home.clone(), provider: provider.clone(), host: host.clone() });
+        let clock = Arc::new(SystemClock);
+        let engine = Engine::new(journal.clone(), host, ground.clone(), clock, home.path());
+        Ok(Self { home, journal, streams, provider, library, ground, engine, leases })
     }
 
     /// The home.
@@ -103,9 +107,12 @@ impl App {
         let Prepared { run, started, secrets } = prepared;
         let lease =
             self.lease(&run)?.ok_or_else(|| AppError::Config(format!("another process drives run {run}")))?;
-        let setup = self.set_up(&run, &started, secrets).await?;
+        if let Err(error) = self.prune_sandboxes().await {
+            tracing::warn!("files of ended runs were not removed: {error}");
+        }
+        let setup = self.ground.set_up(&run, &started, secrets).await?;
         self.engine.begin(&run, started).await?;
-        self.host.register(&run, setup)?;
+        self.ground.host.register(&run, setup)?;
         Ok(Driven { engine: self.engine.clone(), run, _lease: lease })
     }
 
@@ -120,12 +127,26 @@ impl App {
             return Ok(None);
         }
         let started = state.started();
+        // A step of another run goes on with that one, which asks for it.
+        if let Some(parent) = &started.parent
+            && self.engine.replay(&parent.run).await.is_ok_and(|(state, ..)| state.finished().is_none())
+        {
+            return Ok(None);
+        }
         let directory =
             std::path::Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
         let secrets = start::secrets(&started.definition, &directory).await?;
-        let setup = self.set_up(run, started, secrets).await?;
-        self.host.register(run, setup)?;
+        let setup = self.ground.set_up(run, started, secrets).await?;
+        self.ground.host.register(run, setup)?;
         Ok(Some(Driven { engine: self.engine.clone(), run: run.clone(), _lease: lease }))
+    }
+
+    /// Whether a living process drives the run.
+    ///
+    /// # Errors
+    /// Where the lease cannot be looked at.
+    pub fn is_driven(&self, run: &RunId) -> Result<bool, AppError> {
+        Ok(self.lease(run)?.is_none())
     }
 
     /// The lines by which people fetch what the steps of a run committed.

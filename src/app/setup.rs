@@ -1,22 +1,53 @@
 //! From a run that begins, or goes on, to what the host needs for it: sandboxes evaluated, secrets at hand.
 
 use super::{App, AppError};
+use crate::capability::CapabilityError;
 use crate::capability::git::{GitProvider, LocalGit};
-
 use crate::capability::sandbox::{ImageSpec, SandboxProvider, SandboxSpec};
 use crate::capability::secret::Secret;
 use crate::capability::stream::{LocalStreams, StreamStore};
 use crate::config::Home;
+use crate::engine::Preparer;
 use crate::host::{HostExecutor, Library, Providers, RunSetup};
 use crate::id::RunId;
 use crate::run::{Event, Run, RunStarted};
+use crate::step::{ErrorKind, StepError};
 use crate::workflow::model::{SandboxTemplate, Template};
-use std::collections::BTreeMap;
+use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-impl App {
+/// What runs are prepared with.
+pub(super) struct Ground {
+    pub(super) home: Home,
+    pub(super) provider: Arc<dyn SandboxProvider>,
+    pub(super) host: Arc<HostExecutor>,
+}
+
+#[async_trait]
+impl Preparer for Ground {
+    async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<BTreeSet<String>, StepError> {
+        let directory = Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
+        let secrets = super::start::secrets(&started.definition, &directory).await.map_err(step_error)?;
+        let names = secrets.keys().cloned().collect();
+        let setup = self.set_up(run, started, secrets).await.map_err(step_error)?;
+        self.host.register(run, setup).map_err(|error| StepError::new(error.kind, error.message))?;
+        Ok(names)
+    }
+}
+
+fn step_error(error: AppError) -> StepError {
+    let kind = match &error {
+        AppError::Secret(_) => ErrorKind::AUTH_ERROR,
+        AppError::Capability(error) => error.kind.clone(),
+        _ => ErrorKind::INVALID,
+    };
+    StepError::new(kind, error.to_string())
+}
+
+impl Ground {
     /// Evaluates what the run needs of the host. The same run gets the same sandboxes after a restart.
     pub(super) async fn set_up(
         &self,
@@ -46,8 +77,7 @@ impl App {
                     "sandbox `{name}`: there is no image `{}`: build it with `harvest image build FILE --name {}`, or write `image: host`",
                     spec.image, spec.image
                 );
-                let kind = crate::step::ErrorKind::NOT_FOUND;
-                return Err(crate::capability::CapabilityError::new(kind, message).into());
+                return Err(CapabilityError::new(ErrorKind::NOT_FOUND, message).into());
             }
             if template.keep {
                 setup.keep.insert(name.clone());
@@ -58,7 +88,9 @@ impl App {
         setup.components = calls.map(|call| (call.digest, call.component.clone())).collect();
         Ok(setup)
     }
+}
 
+impl App {
     /// Reads an image definition; paths under `copy` are relative to its directory.
     ///
     /// # Errors

@@ -87,6 +87,37 @@ impl App {
             inputs,
             run: about,
             secrets: secrets.keys().cloned().collect(),
+            parent: None,
+        };
+        Ok(Prepared { run, started, secrets })
+    }
+}
+
+impl App {
+    /// Gets a new run ready with the workflow of an earlier one and its inputs, some of them replaced.
+    ///
+    /// # Errors
+    /// Where there is no such run, or its inputs do not fit any more, or a secret has no value.
+    pub async fn prepare_again(
+        &self,
+        earlier: &RunId,
+        inputs: Vec<(String, String)>,
+        trigger: &str,
+    ) -> Result<Prepared, AppError> {
+        let (state, ..) = self.engine().replay(earlier).await?;
+        let earlier = state.started();
+        let run = RunId::generate();
+        let about = about(&run, &earlier.definition, trigger);
+        let inputs = read_inputs(&earlier.definition, inputs, Some(earlier.inputs.clone()), &about)
+            .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
+        let directory = Path::new(&earlier.file).parent().map(ToOwned::to_owned).unwrap_or_default();
+        let secrets = secrets(&earlier.definition, &directory).await?;
+        let started = RunStarted {
+            inputs,
+            run: about,
+            secrets: secrets.keys().cloned().collect(),
+            parent: None,
+            ..earlier.clone()
         };
         Ok(Prepared { run, started, secrets })
     }

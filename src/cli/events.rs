@@ -27,10 +27,20 @@ pub(super) async fn events(app: &App, arguments: &Arguments) -> Outcome {
         if arguments.json {
             print_json(&value)?;
         } else {
-            let step = value["step"].as_str().unwrap_or("");
+            let step = match (value["step"].as_str(), value["item"].as_str()) {
+                (Some(step), Some(item)) => format!("{step}[{item}]"),
+                (step, _) => step.unwrap_or_default().to_owned(),
+            };
             let detail = match event {
                 Event::StepFailed { error, .. } => error.to_string(),
                 Event::StepSkipped { reason, .. } => reason.clone(),
+                Event::RunQueued { group } | Event::StepQueued { group, .. } => format!("group {group}"),
+                Event::RunRefused { error } => error.to_string(),
+                Event::StepReused { source, .. } => format!("from run {source}"),
+                Event::LoopStarted { items, .. } => format!("{} items", items.len()),
+                Event::ApprovalRequested { message, .. } => message.clone(),
+                Event::ApprovalGiven { approved: true, .. } => "approved".to_owned(),
+                Event::ApprovalGiven { approved: false, .. } => "rejected".to_owned(),
                 Event::RunFinished { state, .. } => state.as_str().to_owned(),
                 _ => String::new(),
             };

@@ -4,7 +4,7 @@ use super::follow::{Follower, News};
 use super::{Failure, Outcome, print_json, print_line, run_id};
 use crate::app::App;
 use crate::capability::stream::{Content, Cursor, StreamEntry};
-use crate::id::RunId;
+use crate::id::{RunId, StepRef};
 use serde_json::{Value, json};
 
 /// Which run, and what of it.
@@ -26,11 +26,16 @@ pub(super) async fn logs(app: &App, arguments: &Arguments) -> Outcome {
     let id = run_id(&arguments.run)?;
     let (run, ..) = app.engine().replay(&id).await?;
     if let Some(step) = &arguments.step
-        && run.step(&crate::id::StepId::new(step.clone())).is_none()
+        && run.definition(&StepRef::parse(step).step).is_none()
     {
         return Err(Failure::not_found(format!("run {id} has no step `{step}`")));
     }
-    let wanted = |entry: &StreamEntry| arguments.step.as_ref().is_none_or(|step| step == entry.step.as_str());
+    let wanted = |entry: &StreamEntry| {
+        arguments
+            .step
+            .as_deref()
+            .is_none_or(|step| step == entry.who.step.as_str() || step == entry.who.to_string())
+    };
     if !arguments.follow {
         let mut cursor = 0;
         loop {
@@ -63,7 +68,7 @@ fn print(run: &RunId, cursor: Cursor, entry: &StreamEntry, json: bool) -> Result
         return print_json(&as_json(run, cursor, entry));
     }
     for line in super::progress::lines(&entry.content) {
-        print_line(&format!("{} | {line}", entry.step))?;
+        print_line(&format!("{} | {line}", entry.who))?;
     }
     Ok(())
 }
@@ -72,12 +77,15 @@ fn print(run: &RunId, cursor: Cursor, entry: &StreamEntry, json: bool) -> Result
 pub(super) fn as_json(run: &RunId, cursor: Cursor, entry: &StreamEntry) -> Value {
     let mut value = json!({
         "run": run,
-        "step": entry.step,
+        "step": entry.who.step,
         "attempt": entry.attempt,
         "cursor": cursor,
         "stream": entry.stream,
         "at": entry.at,
     });
+    if let Some(item) = &entry.who.item {
+        value["item"] = item.clone().into();
+    }
     match &entry.content {
         Content::Text(text) => value["text"] = text.clone().into(),
         Content::Data(data) => value["data"] = data.clone(),

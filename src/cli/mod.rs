@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. Data goes to stdout, talk to stderr. Nothing here decides anything about
 //! a run; it asks the app and shows what it says.
 
+mod approve;
 mod cancel;
 mod check;
 mod doctor;
@@ -10,7 +11,9 @@ mod follow;
 mod image;
 mod logs;
 mod progress;
+mod rerun;
 mod resume;
+mod retry;
 mod run;
 mod runs;
 mod show;
@@ -46,7 +49,7 @@ struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success, 1 the run failed, 2 usage or an invalid workflow or input, 3 configuration or credentials, \
-4 a provider or capability is unavailable or the sandbox was lost, 5 not found, 6 timed out, 70 a bug in harvest, \
+4 a provider or capability is unavailable or the sandbox was lost, 5 not found, 6 timed out, 7 rejected at an approval, 70 a bug in harvest, \
 130 cancelled.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,6 +77,14 @@ enum Command {
     Resume(resume::Arguments),
     /// Ask a run to stop.
     Cancel(cancel::Arguments),
+    /// Say yes to a step that waits for approval.
+    Approve(approve::Arguments),
+    /// Say no to a step that waits for approval.
+    Reject(approve::Arguments),
+    /// Go on with a run that failed: what succeeded stays, the rest is done again.
+    Retry(retry::Arguments),
+    /// Start a new run with the workflow and inputs of an earlier one, some inputs replaced.
+    Rerun(rerun::Arguments),
     /// Run one command in a fresh sandbox.
     Exec(exec::Arguments),
     /// Build and list images.
@@ -190,6 +201,10 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Events(arguments) => events::events(&open()?, &arguments).await,
         Command::Resume(arguments) => resume::resume(open()?, &arguments, talk).await,
         Command::Cancel(arguments) => cancel::cancel(open()?, arguments, talk).await,
+        Command::Approve(arguments) => approve::answer(&open()?, arguments, true, talk).await,
+        Command::Reject(arguments) => approve::answer(&open()?, arguments, false, talk).await,
+        Command::Retry(arguments) => retry::retry(open()?, arguments, talk).await,
+        Command::Rerun(arguments) => rerun::rerun(open()?, arguments, talk).await,
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,

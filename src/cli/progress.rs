@@ -3,7 +3,7 @@
 use super::Talk;
 use crate::capability::stream::{Content, StreamEntry};
 use crate::engine::Ended;
-use crate::id::{RunId, StepId};
+use crate::id::{RunId, StepRef};
 use crate::run::{Event, Outcome};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
@@ -17,30 +17,53 @@ pub(super) struct Progress {
     talk: Talk,
     silent: bool,
     bars: MultiProgress,
-    running: HashMap<StepId, (ProgressBar, i64)>,
+    run: RunId,
+    running: HashMap<StepRef, (ProgressBar, i64)>,
 }
 
 impl Progress {
-    pub(super) fn new(talk: Talk, json: bool) -> Self {
+    pub(super) fn new(run: RunId, talk: Talk, json: bool) -> Self {
         let silent = json || talk.quiet;
         let live = talk.terminal && !silent;
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { talk, silent, bars: MultiProgress::with_draw_target(target), running: HashMap::new() }
+        Self { talk, silent, bars: MultiProgress::with_draw_target(target), run, running: HashMap::new() }
     }
 
-    pub(super) fn begin(&mut self, run: &RunId) {
-        self.say(&format!("run {run}"));
+    pub(super) fn begin(&mut self) {
+        self.say(&format!("run {}", self.run));
     }
 
     /// Shows what was journalled.
     pub(super) fn event(&mut self, at_ms: i64, event: &Event) {
         match event {
-            Event::StepStarted { step, attempt } => self.started(step, *attempt, at_ms),
-            Event::StepSucceeded { step, .. } => self.ended(step, at_ms, "ok", ""),
-            Event::StepFailed { step, error, .. } => self.ended(step, at_ms, "failed", &error.to_string()),
-            Event::StepSkipped { step, reason } => {
-                self.say(&format!("  {:<16} skipped  {reason}", step.as_str()))
+            Event::RunQueued { group } => self.say(&format!("  waits for its place in the group {group}")),
+            Event::StepQueued { at, group, .. } => {
+                self.line(at, "queued", &format!("for its place in the group {group}"));
             }
+            Event::StepStarted { at, attempt, .. } => self.started(at, *attempt, at_ms),
+            Event::StepSucceeded { at, .. } => self.ended(at, at_ms, "ok", ""),
+            Event::StepReused { at, source, .. } => {
+                self.line(at, "kept", &format!("outputs of run {source}"))
+            }
+            Event::StepFailed { at, error, .. } => self.ended(at, at_ms, "failed", &error.to_string()),
+            Event::StepSkipped { at, reason } => self.line(at, "skipped", reason),
+            Event::LoopStarted { step, items } => {
+                self.running.remove(&step.clone().into());
+                self.line(&step.clone().into(), "items", &items.len().to_string());
+            }
+            Event::ApprovalRequested { at, message } => {
+                self.running.remove(at);
+                self.line(at, "asks", message);
+                let run = &self.run;
+                self.say(&format!(
+                    "  answer with `harvest approve {run} '{at}'` or `harvest reject {run} '{at}'`"
+                ));
+            }
+            Event::ApprovalGiven { at, approved, note, .. } => {
+                let how = if *approved { "approved" } else { "rejected" };
+                self.line(at, how, note.as_deref().unwrap_or(""));
+            }
+            Event::RunRetried { .. } => self.say("  goes on with what has not succeeded"),
             Event::CancelRequested { note } => {
                 self.say(&format!("  cancelling: {}", note.as_deref().unwrap_or("on request")));
             }
@@ -48,7 +71,11 @@ impl Progress {
                 self.running.clear();
                 self.say("  resumed after the process that ran it ended");
             }
-            Event::RunStarted(_) | Event::TimerElapsed { .. } | Event::RunFinished { .. } => {}
+            Event::RunStarted(_)
+            | Event::RunAdmitted
+            | Event::RunRefused { .. }
+            | Event::TimerElapsed { .. }
+            | Event::RunFinished { .. } => {}
         }
     }
 
@@ -61,7 +88,7 @@ impl Progress {
             return;
         }
         let lines: Vec<String> = lines(&entry.content).collect();
-        if let (true, Some((bar, _))) = (self.talk.terminal, self.running.get(&entry.step)) {
+        if let (true, Some((bar, _))) = (self.talk.terminal, self.running.get(&entry.who)) {
             if let Some(last) = lines.iter().rev().find(|line| !line.trim().is_empty()) {
                 bar.set_message(last.chars().take(BESIDE_MAX).collect::<String>());
             }
@@ -70,7 +97,7 @@ impl Progress {
             }
         }
         for line in lines {
-            self.say(&format!("  {:<16} | {line}", entry.step.as_str()));
+            self.say(&format!("  {:<16} | {line}", entry.who.to_string()));
         }
     }
 
@@ -94,28 +121,32 @@ impl Progress {
         }
     }
 
-    fn started(&mut self, step: &StepId, attempt: u32, at_ms: i64) {
+    fn started(&mut self, at: &StepRef, attempt: u32, at_ms: i64) {
         let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
         if !self.talk.terminal {
-            self.say(&format!("  {:<16} started{again}", step.as_str()));
+            self.line(at, &format!("started{again}"), "");
         }
         let bar = self.bars.add(ProgressBar::new_spinner());
         if let Ok(style) = ProgressStyle::with_template("  {prefix:<16} {spinner} {elapsed:>4}  {wide_msg}") {
             bar.set_style(style);
         }
-        bar.set_prefix(format!("{step}{again}"));
+        bar.set_prefix(format!("{at}{again}"));
         if self.talk.terminal && !self.silent {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
-        self.running.insert(step.clone(), (bar, at_ms));
+        self.running.insert(at.clone(), (bar, at_ms));
     }
 
-    fn ended(&mut self, step: &StepId, at_ms: i64, how: &str, why: &str) {
-        let took = self.running.remove(step).map_or(0, |(bar, since)| {
+    fn line(&self, at: &StepRef, how: &str, what: &str) {
+        self.say(format!("  {:<16} {how:<8} {what}", at.to_string()).trim_end());
+    }
+
+    fn ended(&mut self, at: &StepRef, at_ms: i64, how: &str, why: &str) {
+        let took = self.running.remove(at).map_or(0, |(bar, since)| {
             bar.finish_and_clear();
             at_ms - since
         });
-        self.say(format!("  {:<16} {how:<8} {:>7}  {why}", step.as_str(), seconds(took)).trim_end());
+        self.line(at, how, &format!("{:>7}  {why}", seconds(took)));
     }
 
     fn say(&self, line: &str) {

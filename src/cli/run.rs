@@ -65,8 +65,8 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
 /// Drives a run to its end while showing it. The first interrupt cancels it, the second leaves it to `harvest resume`.
 pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> Outcome {
     let run = driven.run().clone();
-    let mut progress = Progress::new(talk, json);
-    progress.begin(&run);
+    let mut progress = Progress::new(run.clone(), talk, json);
+    progress.begin();
     let mut follower = Follower::new(app, run.clone(), true, !json);
     let mut driving = std::pin::pin!(driven.finish());
     let mut ended: Option<Ended> = None;
@@ -151,7 +151,7 @@ fn detach(app: &App) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_input(text: &str) -> Result<(String, String), Failure> {
+pub(super) fn read_input(text: &str) -> Result<(String, String), Failure> {
     let (name, value) = text
         .split_once('=')
         .ok_or_else(|| Failure::usage(format!("`-i {text}` has no value: write `-i {text}=VALUE`")))?;

@@ -3,7 +3,7 @@
 use super::{Failure, Outcome, print_json, print_line, run_id, timestamp};
 use crate::app::App;
 use crate::id::{RunId, StepId};
-use crate::run::{Event, Phase, Run};
+use crate::run::{Event, Item, Phase, Run, StepState};
 use crate::workflow::model::Step;
 use serde_json::{Map, Value, json};
 
@@ -67,6 +67,30 @@ pub(super) fn as_json(id: &RunId, run: &Run, last: &Event, finished_at: Option<j
 
 fn step_json(run: &Run, id: &StepId) -> Value {
     let Some(state) = run.step(id) else { return Value::Null };
+    let mut value = state_json(state);
+    if let Some(outputs) = run.outputs_of(id) {
+        value["outputs"] = json!(outputs);
+    }
+    if let Some(items) = run.items(id) {
+        value["items"] = items.iter().map(item_json).collect();
+    }
+    if let Some(call) = run.definition(id).and_then(Step::call) {
+        value["component"] = json!({ "name": call.component, "digest": call.digest });
+    }
+    value
+}
+
+fn item_json(item: &Item) -> Value {
+    let steps: Map<String, Value> =
+        item.steps.iter().map(|(id, state)| (id.to_string(), state_json(state))).collect();
+    let mut value = json!({ "key": item.key, "state": item.state(), "steps": steps });
+    if let Some(error) = &item.error {
+        value["error"] = json!(error);
+    }
+    value
+}
+
+fn state_json(state: &StepState) -> Value {
     let attempts: Vec<Value> = state
         .attempts
         .iter()
@@ -83,14 +107,10 @@ fn step_json(run: &Run, id: &StepId) -> Value {
         })
         .collect();
     let mut value = json!({ "state": state.phase.as_str(), "attempts": attempts });
-    if let Some(outputs) = run.outputs_of(id) {
-        value["outputs"] = json!(outputs);
-    }
-    if let Phase::Skipped { reason } = &state.phase {
-        value["skipped_because"] = json!(reason);
-    }
-    if let Some(call) = run.definition(id).and_then(Step::call) {
-        value["component"] = json!({ "name": call.component, "digest": call.digest });
+    match &state.phase {
+        Phase::Skipped { reason } => value["skipped_because"] = json!(reason),
+        Phase::Asking { message, .. } => value["asks"] = json!(message),
+        _ => {}
     }
     value
 }
@@ -124,6 +144,7 @@ fn print_text(run: &Run, value: &Value) -> Result<(), Failure> {
         let spent: i64 = state.attempts.iter().filter_map(|a| Some(a.finished_ms? - a.started_ms)).sum();
         let detail = match &state.phase {
             Phase::Skipped { reason } => reason.clone(),
+            Phase::Asking { message, .. } => message.clone(),
             Phase::Failed | Phase::Stopped => state
                 .attempts
                 .last()
@@ -138,6 +159,10 @@ fn print_text(run: &Run, value: &Value) -> Result<(), Failure> {
             String::new()
         };
         print_line(&format!("  {:<16} {:<10} {detail}{again}", id.as_str(), state.phase.as_str()))?;
+        for item in run.items(id).into_iter().flatten() {
+            let why = item.error.as_ref().map_or_else(String::new, |error| error.error.to_string());
+            print_line(format!("    [{}]{:<10} {why}", item.key, format!(" {}", item.state())).trim_end())?;
+        }
     }
     if let Some(outputs) = value["outputs"].as_object().filter(|outputs| !outputs.is_empty()) {
         print_line("outputs")?;

@@ -1,14 +1,17 @@
 //! The loop of one run, with its only `select!`. Level-triggered: it compares what should be happening with what is.
 
-use super::{Ended, Engine, EngineError, broken, row};
-use crate::id::{RunId, StepId};
+use super::groups::{Holder, Kind, Place};
+use super::kept::Kept;
+use super::{Ended, Engine, EngineError, broken, row, sub_run};
+use crate::id::{Digest, RunId, StepRef};
 use crate::journal::{JournalError, Record};
-use crate::run::{Command, Event, Run, Timer, exit_code};
+use crate::run::{Command, Event, Membership, Outcome, Parent, Run, Timer, exit_code};
 use crate::step::{ErrorKind, StepCall, StepError, StepResult};
-use crate::workflow::model::Step;
+use crate::workflow::model::{Action, Call, OnConflict, SubWorkflow};
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Attempts of one run that may be with the host at once.
@@ -26,21 +29,48 @@ pub(super) struct Driver {
     run: Run,
     seq: u64,
     last: Event,
-    tasks: JoinSet<StepResult>,
+    tasks: JoinSet<Done>,
+    /// Attempts that are with the host.
     in_flight: HashMap<Id, Flight>,
+    /// Waits for places, by who waits; the run itself is `None`.
+    waiting: HashMap<Option<StepRef>, AbortHandle>,
+    /// The run's own place in its group.
+    place: Option<Place>,
+}
+
+/// What a task has come to.
+enum Done {
+    /// An attempt ended.
+    Attempt(StepResult),
+    /// There is a place for a step, or for the run.
+    Placed(Option<StepRef>, io::Result<Place>),
 }
 
 /// An attempt that is with the host.
 struct Flight {
-    step: StepId,
+    at: StepRef,
     attempt: u32,
     cancel: CancellationToken,
+    /// Where its outputs are to be kept for equal calls.
+    keep: Option<Digest>,
+    _place: Option<Place>,
+}
+
+/// What came of asking for a place.
+enum Asked {
+    /// It is there, or none is needed.
+    Yes(Option<Place>),
+    /// It is waited for.
+    Later,
+    /// There is none.
+    No(StepError),
 }
 
 impl Driver {
     pub(super) async fn load(engine: Engine, id: RunId) -> Result<Self, EngineError> {
         let (run, seq, last) = engine.replay(&id).await?;
-        Ok(Self { engine, id, run, seq, last, tasks: JoinSet::new(), in_flight: HashMap::new() })
+        let (tasks, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashMap::new());
+        Ok(Self { engine, id, run, seq, last, tasks, in_flight, waiting, place: None })
     }
 
     pub(super) async fn drive(mut self) -> Result<Ended, EngineError> {
@@ -48,9 +78,15 @@ impl Driver {
         if self.run.finished().is_none() && self.run.has_running() {
             self.record(Event::HostLost).await?;
         }
+        if self.run.finished().is_none() && self.run.is_placed() {
+            // The place went with the process that held it.
+            self.hold_place_again().await?;
+        }
         loop {
             if let Event::RunFinished { state, exit_code, outputs, error } = &self.last {
-                self.engine.executor.release(&self.id).await;
+                // A run that failed may be retried, and what its steps left is where the next ones go on.
+                let keep_files = *state != Outcome::Succeeded;
+                self.engine.executor.release(&self.id, keep_files).await;
                 let (outputs, error) = (outputs.clone(), error.clone());
                 return Ok(Ended { state: *state, exit_code: *exit_code, outputs, error });
             }
@@ -65,17 +101,28 @@ impl Driver {
     /// Starts what should be happening and is not. Returns the timer that is due first.
     async fn carry_out(&mut self) -> Result<Option<(Timer, i64)>, EngineError> {
         let mut first: Option<(Timer, i64)> = None;
+        self.waiting.retain(|who, task| {
+            let wanted = match who {
+                Some(at) => self.run.is_queued(at),
+                None => !self.run.is_admitted(),
+            };
+            if !wanted {
+                task.abort();
+            }
+            wanted
+        });
         for command in self.run.commands() {
             match command {
-                Command::Start { step, attempt } => {
-                    if self.in_flight.len() < IN_FLIGHT_MAX {
-                        self.start(step, attempt).await?;
+                Command::Admit => self.admit().await?,
+                Command::Start { at, attempt } => {
+                    if self.in_flight.len() < IN_FLIGHT_MAX && !self.waiting.contains_key(&Some(at.clone())) {
+                        self.start(at, attempt).await?;
                     }
                 }
-                Command::Skip { step, reason } => self.record(Event::StepSkipped { step, reason }).await?,
-                Command::Stop { step, attempt } => {
+                Command::Skip { at, reason } => self.record(Event::StepSkipped { at, reason }).await?,
+                Command::Stop { at, attempt } => {
                     let flights = self.in_flight.values();
-                    for flight in flights.filter(|f| f.step == step && f.attempt == attempt) {
+                    for flight in flights.filter(|f| f.at == at && f.attempt == attempt) {
                         flight.cancel.cancel();
                     }
                 }
@@ -95,46 +142,233 @@ impl Driver {
         Ok(first)
     }
 
-    async fn start(&mut self, step: StepId, attempt: u32) -> Result<(), EngineError> {
-        self.record(Event::StepStarted { step: step.clone(), attempt }).await?;
-        if !self.run.is_running(&step, attempt) {
+    /// Gets the run its place in its group.
+    async fn admit(&mut self) -> Result<(), EngineError> {
+        if self.waiting.contains_key(&None) {
             return Ok(());
         }
-        let call = match self.call(&step, attempt) {
-            Ok(call) => call,
-            Err(error) => {
-                return self.record(Event::StepFailed { step, attempt, error, jitter: jitter() }).await;
-            }
+        let asked = match self.run.own_membership() {
+            Ok(member) => self.ask(None, member).await?,
+            Err(error) => Asked::No(error),
         };
-        let executor = self.engine.executor.clone();
-        let cancel = CancellationToken::new();
-        let token = cancel.clone();
-        let task = self.tasks.spawn(async move { executor.execute(call, token).await });
-        self.in_flight.insert(task.id(), Flight { step, attempt, cancel });
+        match asked {
+            Asked::Yes(place) => {
+                self.place = place;
+                self.record(Event::RunAdmitted).await
+            }
+            Asked::Later => Ok(()),
+            Asked::No(error) => self.record(Event::RunRefused { error }).await,
+        }
+    }
+
+    /// Gets an admitted run the place again that it held before its process ended.
+    async fn hold_place_again(&mut self) -> Result<(), EngineError> {
+        let Ok(Some(member)) = self.run.own_membership() else { return Ok(()) };
+        let holder = self.holder();
+        let (groups, journal) = (self.engine.groups.clone(), self.engine.journal.clone());
+        let mut taking = std::pin::pin!(groups.take(Kind::Runs, &member.group, member.limit, &holder));
+        while self.run.error().is_none() {
+            tokio::select! {
+                place = &mut taking => {
+                    self.place = Some(place.map_err(|error| self.no_groups(&error))?);
+                    break;
+                }
+                () = journal.changed(&self.id, self.seq) => self.absorb().await?,
+            }
+        }
         Ok(())
     }
 
-    fn call(&self, step: &StepId, attempt: u32) -> Result<StepCall, StepError> {
-        let arguments = self.run.arguments(step)?;
-        let definition = self
-            .run
-            .definition(step)
-            .and_then(Step::call)
-            .ok_or_else(|| StepError::new(ErrorKind::INVALID, "the workflow has no such call"))?;
-        Ok(StepCall {
+    /// Asks for a place in a group, for a step or for the run itself.
+    async fn ask(&mut self, who: Option<&StepRef>, member: Option<Membership>) -> Result<Asked, EngineError> {
+        let Some(member) = member else { return Ok(Asked::Yes(None)) };
+        let kind = if who.is_some() { Kind::Steps } else { Kind::Runs };
+        let Membership { group, limit, on_conflict } = member;
+        let holder = self.holder();
+        let free = self.engine.groups.try_take(kind, &group, limit, &holder);
+        if let Some(place) = free.map_err(|error| self.no_groups(&error))? {
+            return Ok(Asked::Yes(Some(place)));
+        }
+        match on_conflict {
+            OnConflict::Reject => {
+                let message =
+                    format!("the group `{group}` is full: {limit} at once, and `on-conflict: reject`");
+                return Ok(Asked::No(StepError::new(ErrorKind::CONFLICT, message)));
+            }
+            OnConflict::CancelOld => self.cancel_oldest(kind, &group).await?,
+            OnConflict::Queue => {}
+        }
+        self.queue(who, &group).await?;
+        let groups = self.engine.groups.clone();
+        let who = who.cloned();
+        let waiter = who.clone();
+        let task = self
+            .tasks
+            .spawn(async move { Done::Placed(waiter, groups.take(kind, &group, limit, &holder).await) });
+        self.waiting.insert(who, task);
+        Ok(Asked::Later)
+    }
+
+    /// Journals that somebody waits, where that is new.
+    async fn queue(&mut self, who: Option<&StepRef>, group: &str) -> Result<(), EngineError> {
+        let group = group.to_owned();
+        match who {
+            None if self.run.is_due() => self.record(Event::RunQueued { group }).await,
+            Some(at) => match self.run.due_attempt(at) {
+                Some(attempt) => self.record(Event::StepQueued { at: at.clone(), attempt, group }).await,
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    async fn cancel_oldest(&self, kind: Kind, group: &str) -> Result<(), EngineError> {
+        let holders = self.engine.groups.holders(kind, group).map_err(|error| self.no_groups(&error))?;
+        let Some(oldest) = holders.into_iter().find(|holder| holder.run != self.id) else { return Ok(()) };
+        let note = format!("run {} took its place in the group `{group}`", self.id);
+        match self.engine.cancel(&oldest.run, Some(note)).await {
+            // A run of another home's journal, or one that was deleted: its place will be free when its process ends.
+            Ok(_) | Err(EngineError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { run: self.id.clone(), since_ms: self.engine.clock.now().as_millisecond() }
+    }
+
+    fn no_groups(&self, error: &io::Error) -> EngineError {
+        EngineError::Groups { run: self.id.clone(), why: error.to_string() }
+    }
+
+    /// Begins an attempt, unless kept outputs serve or a place in a group must be waited for.
+    async fn start(&mut self, at: StepRef, attempt: u32) -> Result<(), EngineError> {
+        let reuse = match self.run.reuse(&at) {
+            Ok(reuse) => reuse,
+            Err(error) => return self.refuse(at, attempt, error).await,
+        };
+        if let Some(reuse) = &reuse
+            && let Some(kept) = self.engine.kept.find(reuse, self.engine.clock.now())
+        {
+            let Kept { run: source, outputs, .. } = kept;
+            return self.record(Event::StepReused { at, outputs, source }).await;
+        }
+        let asked = match self.run.membership(&at) {
+            Ok(member) => self.ask(Some(&at), member).await?,
+            Err(error) => Asked::No(error),
+        };
+        match asked {
+            Asked::Yes(place) => self.begin(at, attempt, place, reuse.map(|reuse| reuse.key)).await,
+            Asked::Later => Ok(()),
+            Asked::No(error) => self.refuse(at, attempt, error).await,
+        }
+    }
+
+    /// Journals an attempt that fails before anything is done.
+    async fn refuse(&mut self, at: StepRef, attempt: u32, error: StepError) -> Result<(), EngineError> {
+        self.record(Event::StepStarted { at: at.clone(), attempt, idempotency_key: None }).await?;
+        self.fail(at, attempt, error).await
+    }
+
+    async fn fail(&mut self, at: StepRef, attempt: u32, error: StepError) -> Result<(), EngineError> {
+        if !self.run.is_running(&at, attempt) {
+            return Ok(());
+        }
+        self.record(Event::StepFailed { at, attempt, error, jitter: jitter() }).await
+    }
+
+    async fn begin(
+        &mut self,
+        at: StepRef,
+        attempt: u32,
+        place: Option<Place>,
+        keep: Option<Digest>,
+    ) -> Result<(), EngineError> {
+        let key = match self.run.idempotency_key(&at) {
+            Ok(key) => key,
+            Err(error) => return self.refuse(at, attempt, error).await,
+        };
+        let idempotency_key = key.clone();
+        self.record(Event::StepStarted { at: at.clone(), attempt, idempotency_key }).await?;
+        if !self.run.is_running(&at, attempt) {
+            return Ok(());
+        }
+        let Some(action) = self.run.definition(&at.step).map(|step| step.action.clone()) else {
+            return Ok(());
+        };
+        let cancel = CancellationToken::new();
+        let done = match action {
+            Action::ForEach(each) => {
+                return match self.run.loop_items(&at, &each) {
+                    Ok(items) => self.record(Event::LoopStarted { step: at.step, items }).await,
+                    Err(error) => self.fail(at, attempt, error).await,
+                };
+            }
+            Action::Approve(asked) => {
+                return match self.run.question(&at, &asked.message) {
+                    Ok(message) => self.record(Event::ApprovalRequested { at, message }).await,
+                    Err(error) => self.fail(at, attempt, error).await,
+                };
+            }
+            Action::Call(call) => self.call(&at, attempt, &call, key, cancel.clone()),
+            Action::Workflow(workflow) => self.sub_run(&at, &workflow, cancel.clone()),
+        };
+        match done {
+            Ok(task) => {
+                self.in_flight.insert(task, Flight { at, attempt, cancel, keep, _place: place });
+                Ok(())
+            }
+            Err(error) => self.fail(at, attempt, error).await,
+        }
+    }
+
+    fn call(
+        &mut self,
+        at: &StepRef,
+        attempt: u32,
+        call: &Call,
+        idempotency_key: Option<String>,
+        cancel: CancellationToken,
+    ) -> Result<Id, StepError> {
+        let call = StepCall {
             run: self.id.clone(),
             workflow: self.run.started().workflow.clone(),
-            step: step.clone(),
+            at: at.clone(),
             attempt,
-            component: definition.digest,
-            function: definition.function.clone(),
-            arguments,
-            sandboxes: definition.sandboxes.clone(),
-            secrets: definition.secrets.clone(),
-            permissions: definition.permissions.clone(),
-            timeout: definition.attempts.timeout_ms.map(Duration::from_millis),
-            idle_timeout: definition.attempts.idle_timeout_ms.map(Duration::from_millis),
-        })
+            idempotency_key,
+            component: call.digest,
+            function: call.function.clone(),
+            arguments: self.run.arguments(at)?,
+            sandboxes: call.sandboxes.clone(),
+            secrets: call.secrets.clone(),
+            permissions: call.permissions.clone(),
+            timeout: call.attempts.timeout_ms.map(Duration::from_millis),
+            idle_timeout: call.attempts.idle_timeout_ms.map(Duration::from_millis),
+        };
+        let executor = self.engine.executor.clone();
+        Ok(self.tasks.spawn(async move { Done::Attempt(executor.execute(call, cancel).await) }).id())
+    }
+
+    fn sub_run(
+        &mut self,
+        at: &StepRef,
+        workflow: &SubWorkflow,
+        cancel: CancellationToken,
+    ) -> Result<Id, StepError> {
+        // Attempts lost with their host go on with the run that the lost one started.
+        let tries = self.run.state(at).map_or(0, |state| state.counted_tries());
+        let request = sub_run::Request {
+            id: self.id.child(&format!("{at}#{tries}")),
+            parent: Parent { run: self.id.clone(), at: at.clone() },
+            definition: workflow.definition.clone(),
+            file: workflow.uses.clone(),
+            base: self.run.started().file.clone(),
+            inputs: self.run.arguments(at)?,
+            author: self.run.started().run.get("author").cloned(),
+            timeout: workflow.attempts.timeout_ms.map(Duration::from_millis),
+        };
+        let running = sub_run::run(self.engine.clone(), request, cancel);
+        Ok(self.tasks.spawn(async move { Done::Attempt(running.await) }).id())
     }
 
     /// Waits for the first thing to happen and journals it.
@@ -150,14 +384,17 @@ impl Driver {
         };
         tokio::select! {
             biased;
-            Some(ended) = self.tasks.join_next_with_id() => {
-                let (id, result) = match ended {
-                    Ok((id, result)) => (id, result),
-                    // A panic in a step's own task is a bug of the host; the run goes on without it.
-                    Err(error) => (error.id(), Err(StepError::new(ErrorKind::TRAPPED, "the host failed while it ran the step: this is a bug in harvest"))),
-                };
-                self.end(id, result).await
-            }
+            Some(ended) = self.tasks.join_next_with_id() => match ended {
+                Ok((id, Done::Attempt(result))) => self.end(id, result).await,
+                Ok((_, Done::Placed(who, place))) => self.placed(who, place).await,
+                // A wait that nobody wanted any more.
+                Err(error) if error.is_cancelled() => Ok(()),
+                // A panic in a step's own task is a bug of the host; the run goes on without it.
+                Err(error) => {
+                    let message = "the host failed while it ran the step: this is a bug in harvest";
+                    self.end(error.id(), Err(StepError::new(ErrorKind::TRAPPED, message))).await
+                }
+            },
             () = journal.changed(&self.id, self.seq) => self.absorb().await,
             () = elapsed => match timer {
                 Some((timer, _)) => self.record(Event::TimerElapsed { timer }).await,
@@ -166,8 +403,26 @@ impl Driver {
         }
     }
 
+    /// Goes on with what has waited for a place.
+    async fn placed(&mut self, who: Option<StepRef>, place: io::Result<Place>) -> Result<(), EngineError> {
+        let place = place.map_err(|error| self.no_groups(&error))?;
+        // Without an entry, nobody wants the place any more.
+        if self.waiting.remove(&who).is_none() {
+            return Ok(());
+        }
+        let Some(at) = who else {
+            self.place = Some(place);
+            return self.record(Event::RunAdmitted).await;
+        };
+        let Some(attempt) = self.run.queued_attempt(&at) else { return Ok(()) };
+        match self.run.reuse(&at) {
+            Ok(reuse) => self.begin(at, attempt, Some(place), reuse.map(|reuse| reuse.key)).await,
+            Err(error) => self.refuse(at, attempt, error).await,
+        }
+    }
+
     async fn end(&mut self, id: Id, result: StepResult) -> Result<(), EngineError> {
-        let Some(Flight { step, attempt, .. }) = self.in_flight.remove(&id) else { return Ok(()) };
+        let Some(Flight { at, attempt, keep, .. }) = self.in_flight.remove(&id) else { return Ok(()) };
         let result = result.and_then(|outputs| {
             let size = serde_json::to_vec(&outputs).map_or(usize::MAX, |text| text.len());
             let message = format!(
@@ -176,11 +431,19 @@ impl Driver {
             );
             if size > OUTPUTS_MAX { Err(StepError::new(ErrorKind::TOO_LARGE, message)) } else { Ok(outputs) }
         });
-        self.record(match result {
-            Ok(outputs) => Event::StepSucceeded { step, attempt, outputs },
-            Err(error) => Event::StepFailed { step, attempt, error, jitter: jitter() },
-        })
-        .await
+        match result {
+            Ok(outputs) => {
+                if let Some(key) = keep {
+                    let kept =
+                        Kept { at: self.engine.clock.now(), run: self.id.clone(), outputs: outputs.clone() };
+                    if let Err(error) = self.engine.kept.keep(&key, &kept) {
+                        tracing::warn!("the outputs of step {at} are not kept for equal calls: {error}");
+                    }
+                }
+                self.record(Event::StepSucceeded { at, attempt, outputs }).await
+            }
+            Err(error) => self.record(Event::StepFailed { at, attempt, error, jitter: jitter() }).await,
+        }
     }
 
     /// Applies what other processes wrote (a cancel, for instance).

@@ -56,7 +56,7 @@ impl Drop for Lease {
     }
 }
 
-fn is_same_file(file: &File, path: &Path) -> bool {
+pub(super) fn is_same_file(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let (Ok(a), Ok(b)) = (file.metadata(), std::fs::metadata(path)) else { return false };
     (a.dev(), a.ino()) == (b.dev(), b.ino())

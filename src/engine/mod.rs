@@ -3,18 +3,26 @@
 
 mod clock;
 mod driver;
+pub mod groups;
+mod kept;
 mod lease;
+mod sub_run;
 #[cfg(test)]
 mod tests;
 
 pub use clock::{Clock, SystemClock};
+pub use groups::Groups;
+pub use kept::KeptOutputs;
 pub use lease::{Lease, Leases};
 
-use crate::id::RunId;
+use crate::id::{RunId, StepRef};
 use crate::journal::{Journal, JournalError, Record, RunRow};
 use crate::run::{Event, Illegal, Outcome, Run, RunError, RunStarted};
-use crate::step::Executor;
+use crate::step::{Executor, StepError};
+use async_trait::async_trait;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -26,7 +34,20 @@ const READ_CHUNK: usize = 1_000;
 pub struct Engine {
     journal: Arc<dyn Journal>,
     executor: Arc<dyn Executor>,
+    preparer: Arc<dyn Preparer>,
     clock: Arc<dyn Clock>,
+    groups: Groups,
+    kept: KeptOutputs,
+}
+
+/// Gets ready what a run needs of the world before it begins or goes on: its sandboxes, the values of its secrets.
+#[async_trait]
+pub trait Preparer: Send + Sync {
+    /// Returns the names of the secrets that have a value.
+    ///
+    /// # Errors
+    /// Where an image, a volume or a secret that the run cannot do without is missing.
+    async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<BTreeSet<String>, StepError>;
 }
 
 /// How a driven run ended.
@@ -56,15 +77,30 @@ pub enum EngineError {
         /// What is wrong.
         why: String,
     },
+    /// The files of its group cannot be used.
+    #[error("run {run} cannot get its place in its group: {why}")]
+    Groups {
+        /// Whose.
+        run: RunId,
+        /// What is wrong.
+        why: String,
+    },
     /// No such run.
     #[error("there is no run {0}")]
     NotFound(RunId),
 }
 
 impl Engine {
-    /// An engine over these.
-    pub fn new(journal: Arc<dyn Journal>, executor: Arc<dyn Executor>, clock: Arc<dyn Clock>) -> Self {
-        Self { journal, executor, clock }
+    /// An engine over these. Groups and kept outputs are files below `state`, shared by all processes of a home.
+    pub fn new(
+        journal: Arc<dyn Journal>,
+        executor: Arc<dyn Executor>,
+        preparer: Arc<dyn Preparer>,
+        clock: Arc<dyn Clock>,
+        state: &Path,
+    ) -> Self {
+        let (groups, kept) = (Groups::new(state.join("groups")), KeptOutputs::new(state.join("outputs")));
+        Self { journal, executor, preparer, clock, groups, kept }
     }
 
     /// Journals the beginning of a run. It exists once this returns.
@@ -93,13 +129,54 @@ impl Engine {
     /// # Errors
     /// Where the journal fails or has no such run.
     pub async fn cancel(&self, run: &RunId, note: Option<String>) -> Result<bool, EngineError> {
+        self.tell(run, |state| {
+            state.finished().is_none().then(|| Event::CancelRequested { note: note.clone() })
+        })
+        .await
+    }
+
+    /// Answers a step that waits for approval, whichever process drives the run. Returns false where it does not wait.
+    ///
+    /// # Errors
+    /// Where the journal fails or has no such run.
+    pub async fn answer(
+        &self,
+        run: &RunId,
+        at: &StepRef,
+        approved: bool,
+        note: Option<String>,
+        by: Option<String>,
+    ) -> Result<bool, EngineError> {
+        self.tell(run, |state| {
+            let (at, note, by) = (at.clone(), note.clone(), by.clone());
+            state.is_asking(&at).then_some(Event::ApprovalGiven { at, approved, note, by })
+        })
+        .await
+    }
+
+    /// Makes a run that ended without success due again: what succeeded stays. Returns false where it has not ended so.
+    ///
+    /// # Errors
+    /// Where the journal fails or has no such run.
+    pub async fn retry(&self, run: &RunId, note: Option<String>) -> Result<bool, EngineError> {
+        self.tell(run, |state| {
+            let failed = matches!(state.finished(), Some((outcome, _)) if outcome != Outcome::Succeeded);
+            failed.then(|| Event::RunRetried { note: note.clone() })
+        })
+        .await
+    }
+
+    /// Appends an event to a run that another process may be driving: decided on the newest state.
+    async fn tell(
+        &self,
+        run: &RunId,
+        decide: impl Fn(&Run) -> Option<Event> + Send,
+    ) -> Result<bool, EngineError> {
         loop {
-            let (state, seq, _) = self.replay(run).await?;
-            if state.finished().is_some() {
-                return Ok(false);
-            }
-            let event = Event::CancelRequested { note: note.clone() };
+            let (mut state, seq, _) = self.replay(run).await?;
+            let Some(event) = decide(&state) else { return Ok(false) };
             let at = self.clock.now();
+            state.apply(at.as_millisecond(), &event).map_err(|error| broken(run, &error))?;
             let row = row(run, &state, None);
             match self.journal.append(run, seq, vec![Record::of(seq + 1, at, &event)?], row).await {
                 Ok(()) => return Ok(true),

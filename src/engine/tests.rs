@@ -1,12 +1,15 @@
 //! The driver over an in-memory journal and an executor that does as it is told.
 
 use super::*;
-use crate::id::{Digest, StepId};
+use crate::id::{Digest, StepId, StepRef};
 use crate::journal::MemoryJournal;
 use crate::run::Phase;
 use crate::step::{ErrorKind, StepCall, StepError, StepResult};
 use crate::workflow::Workflow;
-use crate::workflow::model::{Action, Attempts, Call, Expression, Output, Read, Retry, Step, Template};
+use crate::workflow::model::{
+    Action, Approval, Attempts, Cache, Call, Concurrency, Expression, ForEach, OnConflict, Output, Part,
+    Read, Retry, Step, SubWorkflow, Template,
+};
 use crate::workflow::types::Type;
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -37,7 +40,7 @@ impl Scripted {
 #[async_trait]
 impl Executor for Scripted {
     async fn execute(&self, call: StepCall, cancel: CancellationToken) -> StepResult {
-        self.calls.lock().unwrap().push(format!("{}#{}", call.step, call.attempt));
+        self.calls.lock().unwrap().push(format!("{}#{}", call.at, call.attempt));
         match call.function.as_str() {
             "echo" => Ok(call.arguments),
             "meet" => {
@@ -56,7 +59,7 @@ impl Executor for Scripted {
         }
     }
 
-    async fn release(&self, _: &RunId) {
+    async fn release(&self, _: &RunId, _: bool) {
         self.released.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -126,21 +129,53 @@ fn started(workflow: Workflow) -> RunStarted {
         inputs: Map::new(),
         run: Map::new(),
         secrets: BTreeSet::new(),
+        parent: None,
     }
 }
 
-fn engine(executor: &Arc<Scripted>) -> Engine {
-    Engine::new(Arc::new(MemoryJournal::default()), executor.clone(), Arc::new(SystemClock))
+/// An engine on a home that goes with it.
+struct World {
+    engine: Engine,
+    _home: tempfile::TempDir,
+}
+
+impl std::ops::Deref for World {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+fn engine(executor: &Arc<Scripted>) -> World {
+    let home = tempfile::tempdir().unwrap();
+    let journal = Arc::new(MemoryJournal::default());
+    let clock = Arc::new(SystemClock);
+    let engine = Engine::new(journal, executor.clone(), executor.clone(), clock, home.path());
+    World { engine, _home: home }
+}
+
+#[async_trait]
+impl Preparer for Scripted {
+    async fn prepare(&self, _: &RunId, _: &RunStarted) -> Result<BTreeSet<String>, StepError> {
+        Ok(BTreeSet::new())
+    }
 }
 
 async fn run(workflow: Workflow) -> (Ended, Arc<Scripted>, Run) {
+    let (ended, executor, state) = run_all(workflow).await;
+    assert_eq!(executor.released.load(Ordering::SeqCst), 1);
+    (ended, executor, state)
+}
+
+/// Like `run`, where sub-workflows are released too.
+async fn run_all(workflow: Workflow) -> (Ended, Arc<Scripted>, Run) {
     let executor = Scripted::new();
     let engine = engine(&executor);
     let id = RunId::generate();
     engine.begin(&id, started(workflow)).await.unwrap();
     let ended = engine.drive(&id).await.unwrap();
     let (state, ..) = engine.replay(&id).await.unwrap();
-    assert_eq!(executor.released.load(Ordering::SeqCst), 1);
     (ended, executor, state)
 }
 
@@ -203,7 +238,7 @@ async fn a_cancel_from_elsewhere_stops_what_runs() {
     let id = RunId::generate();
     engine.begin(&id, started(workflow(&[("a", step("wait"))], &[("clean", step("make"))]))).await.unwrap();
     let driving = tokio::spawn({
-        let (engine, id) = (engine.clone(), id.clone());
+        let (engine, id) = (engine.engine.clone(), id.clone());
         async move { engine.drive(&id).await }
     });
     // Wait until the step runs, by the journal: the same way another process would know.
@@ -229,9 +264,9 @@ async fn a_run_goes_on_where_its_process_ended() {
     engine.begin(&id, started(workflow(&steps, &[]))).await.unwrap();
     // What a process leaves that was killed while `b` ran.
     for (seq, event) in (2..).zip([
-        Event::StepStarted { step: StepId::new("a"), attempt: 1 },
-        Event::StepSucceeded { step: StepId::new("a"), attempt: 1, outputs: Map::new() },
-        Event::StepStarted { step: StepId::new("b"), attempt: 1 },
+        Event::StepStarted { at: StepId::new("a").into(), attempt: 1, idempotency_key: None },
+        Event::StepSucceeded { at: StepId::new("a").into(), attempt: 1, outputs: Map::new() },
+        Event::StepStarted { at: StepId::new("b").into(), attempt: 1, idempotency_key: None },
     ]) {
         let (state, ..) = engine.replay(&id).await.unwrap();
         let record = Record::of(seq, jiff::Timestamp::now(), &event).unwrap();
@@ -240,4 +275,367 @@ async fn a_run_goes_on_where_its_process_ended() {
     let ended = engine.drive(&id).await.unwrap();
     assert_eq!(ended.state, Outcome::Succeeded);
     assert_eq!(executor.calls(), ["b#2", "c#1"], "what had finished is not repeated");
+}
+
+fn do_for_each(list: &str, parallel: u32, continue_on_failure: bool, steps: &[(&str, Step)]) -> Step {
+    let each = ForEach {
+        item: "it".into(),
+        items: Expression(list.into()),
+        key: Expression("it".into()),
+        parallel,
+        continue_on_failure,
+        steps: steps.iter().map(|(id, step)| (StepId::new(*id), step.clone())).collect(),
+    };
+    Step { action: Action::ForEach(Box::new(each)), ..step("none") }
+}
+
+fn with(mut step: Step, name: &str, expression: &str) -> Step {
+    call_of(&mut step).with.insert(name.into(), Template::Expression(Expression(expression.into())));
+    step
+}
+
+fn reading(mut step: Step, other: &str) -> Step {
+    step.reads.push(Read { step: StepId::new(other), tolerant: false });
+    step
+}
+
+#[tokio::test]
+async fn a_loop_does_its_steps_for_each_item_and_tells_what_came_of_them() {
+    let inner = [
+        ("one", with(step("echo"), "got", "it + '!'")),
+        ("two", reading(with(step("echo"), "got", "steps.one.got + it"), "one")),
+    ];
+    let each = do_for_each("['x', 'y', 'z']", 2, false, &inner);
+    let after =
+        reading(with(step("echo"), "got", "steps.each.items.map(i, i.steps.two.got).join(' ')"), "each");
+    let (ended, executor, state) = run(workflow(&[("each", each), ("after", after)], &[])).await;
+    assert_eq!(ended.state, Outcome::Succeeded, "{:?}", ended.error);
+    let mut calls = executor.calls();
+    assert_eq!(calls.pop().unwrap(), "after#1");
+    calls.sort();
+    assert_eq!(calls, ["one[x]#1", "one[y]#1", "one[z]#1", "two[x]#1", "two[y]#1", "two[z]#1"]);
+    assert_eq!(state.outputs_of(&StepId::new("after")).unwrap()["got"], "x!x y!y z!z");
+    assert_eq!(state.outputs_of(&StepId::new("each")).unwrap()["total"], 3);
+}
+
+#[tokio::test]
+async fn items_that_fail_are_told_and_the_others_go_on_where_the_file_says_so() {
+    let mut bad = step("fail");
+    bad.condition = Some(Expression("it == 'y'".into()));
+    let each = do_for_each("['x', 'y', 'z']", 1, true, &[("bad", bad.clone()), ("good", step("make"))]);
+    let (ended, executor, state) = run(workflow(&[("each", each)], &[])).await;
+    assert_eq!(ended.state, Outcome::Succeeded);
+    let outputs = state.outputs_of(&StepId::new("each")).unwrap();
+    assert_eq!(outputs["failed"][0]["key"], "y");
+    assert_eq!(
+        outputs["failed"][0]["error"],
+        json!({ "step": "bad", "kind": "auth-error", "message": "no credential" })
+    );
+    assert_eq!(outputs["succeeded"].as_array().unwrap().len(), 2);
+    assert!(executor.calls().contains(&"good[z]#1".to_owned()));
+
+    let each = do_for_each("['x', 'y', 'z']", 1, false, &[("bad", bad), ("good", step("make"))]);
+    let (ended, executor, state) = run(workflow(&[("each", each)], &[])).await;
+    let error = ended.error.unwrap();
+    assert_eq!(
+        (ended.exit_code, error.step, error.item.as_deref()),
+        (3, Some(StepId::new("bad")), Some("y"))
+    );
+    assert_eq!(state.step(&StepId::new("each")).unwrap().phase, Phase::Failed);
+    assert!(!executor.calls().iter().any(|call| call.contains("[z]")), "nothing of z begins");
+}
+
+#[tokio::test]
+async fn items_need_keys_of_their_own_and_an_empty_list_is_fine() {
+    let each = do_for_each("['x', 'x']", 1, false, &[("a", step("make"))]);
+    let (ended, ..) = run(workflow(&[("each", each)], &[])).await;
+    assert!(ended.error.unwrap().error.message.contains("two items have the key `x`"));
+    let each = do_for_each("[]", 1, false, &[("a", step("make"))]);
+    let (ended, ..) = run(workflow(&[("each", each)], &[])).await;
+    assert_eq!(ended.state, Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn a_failure_that_is_tolerated_stops_nothing() {
+    let mut bad = step("fail");
+    bad.continue_on_error = true;
+    let mut asks = step("make");
+    asks.condition = Some(Expression("steps.bad.state == 'failed'".into()));
+    asks.reads.push(Read { step: StepId::new("bad"), tolerant: true });
+    let steps = [
+        ("bad", bad),
+        ("after", after(step("make"), "bad")),
+        ("reader", reading(step("make"), "bad")),
+        ("asks", asks),
+    ];
+    let (ended, executor, state) = run(workflow(&steps, &[])).await;
+    assert_eq!(ended.state, Outcome::Succeeded);
+    assert_eq!(executor.calls(), ["bad#1", "after#1", "asks#1"]);
+    let reader = &state.step(&StepId::new("reader")).unwrap().phase;
+    assert_eq!(*reader, Phase::Skipped { reason: "it reads `bad`, which did not succeed".into() });
+}
+
+fn approval(timeout_ms: Option<u64>, approve_on_timeout: bool) -> Step {
+    let message = Template::Text(vec![Part::Text("Go on?".into())]);
+    let asked = Approval { message, timeout_ms, approve_on_timeout };
+    Step { action: Action::Approve(Box::new(asked)), ..step("none") }
+}
+
+#[tokio::test]
+async fn an_approval_waits_for_its_answer() {
+    for (yes, state, code) in [(true, Outcome::Succeeded, 0), (false, Outcome::Failed, 7)] {
+        let executor = Scripted::new();
+        let engine = engine(&executor);
+        let id = RunId::generate();
+        let steps = [("review", approval(None, false)), ("push", after(step("make"), "review"))];
+        engine.begin(&id, started(workflow(&steps, &[]))).await.unwrap();
+        let driving = tokio::spawn({
+            let (engine, id) = (engine.engine.clone(), id.clone());
+            async move { engine.drive(&id).await }
+        });
+        let at = StepRef::from(StepId::new("review"));
+        let mut seen = 0;
+        while !engine.replay(&id).await.unwrap().0.is_asking(&at) {
+            engine.journal.changed(&id, seen).await;
+            seen = engine.replay(&id).await.unwrap().1;
+        }
+        assert_eq!(engine.replay(&id).await.unwrap().0.state_word(), "waiting");
+        assert!(engine.answer(&id, &at, yes, Some("because".into()), Some("ann".into())).await.unwrap());
+        assert!(!engine.answer(&id, &at, yes, None, None).await.unwrap(), "one answer is enough");
+        let ended = driving.await.unwrap().unwrap();
+        assert_eq!((ended.state, ended.exit_code), (state, code));
+        assert_eq!(executor.calls().len(), usize::from(yes));
+        if let Some(error) = ended.error {
+            assert_eq!(error.error.message, "rejected by ann: because");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_approval_that_nobody_gives_ends_as_the_file_says() {
+    let (ended, ..) = run(workflow(&[("review", approval(Some(5), false))], &[])).await;
+    assert_eq!(ended.exit_code, 7);
+    let (ended, _, state) = run(workflow(&[("review", approval(Some(5), true))], &[])).await;
+    assert_eq!(ended.state, Outcome::Succeeded);
+    assert_eq!(state.outputs_of(&StepId::new("review")).unwrap()["approved"], true);
+}
+
+fn in_group(mut step: Step, on_conflict: OnConflict, timeout_ms: Option<u64>) -> Step {
+    let group = Template::Literal(json!("g"));
+    call_of(&mut step).concurrency = Some(Concurrency { group, limit: 1, on_conflict, timeout_ms });
+    step
+}
+
+#[tokio::test]
+async fn steps_of_a_group_take_turns() {
+    let member = || in_group(step("make"), OnConflict::Queue, None);
+    let steps = [("a", member()), ("b", member()), ("c", member())];
+    let (ended, executor, _) = run(workflow(&steps, &[])).await;
+    assert_eq!(ended.state, Outcome::Succeeded);
+    assert_eq!(executor.calls().len(), 3);
+    let steps = [
+        ("a", in_group(step("wait"), OnConflict::Queue, None)),
+        ("b", in_group(step("make"), OnConflict::Queue, Some(30))),
+    ];
+    let (ended, executor, _) = run(workflow(&steps, &[])).await;
+    let error = ended.error.unwrap();
+    assert_eq!((error.step, error.error.kind), (Some(StepId::new("b")), ErrorKind::TIMED_OUT));
+    assert_eq!(executor.calls(), ["a#1"]);
+    let steps = [
+        ("a", in_group(step("wait"), OnConflict::Queue, None)),
+        ("b", in_group(step("make"), OnConflict::Reject, None)),
+    ];
+    let (ended, executor, _) = run(workflow(&steps, &[])).await;
+    assert_eq!(ended.error.unwrap().error.kind, ErrorKind::CONFLICT);
+    assert_eq!(executor.calls(), ["a#1"]);
+}
+
+fn run_in_group(on_conflict: OnConflict, steps: &[(&str, Step)]) -> Workflow {
+    let group = Template::Literal(json!("g"));
+    let concurrency = Some(Concurrency { group, limit: 1, on_conflict, timeout_ms: None });
+    Workflow { concurrency, ..workflow(steps, &[("clean", step("make"))]) }
+}
+
+#[tokio::test]
+async fn runs_of_a_group_take_turns_or_take_over() {
+    let executor = Scripted::new();
+    let engine = engine(&executor);
+    let drive = |id: &RunId| {
+        let (engine, id) = (engine.engine.clone(), id.clone());
+        tokio::spawn(async move { engine.drive(&id).await.unwrap() })
+    };
+    let begin = async |workflow: Workflow| {
+        let id = RunId::generate();
+        engine.begin(&id, started(workflow)).await.unwrap();
+        let task = drive(&id);
+        (id, task)
+    };
+    let until = async |id: &RunId, wanted: &dyn Fn(&Run) -> bool| {
+        let mut seen = 0;
+        while !wanted(&engine.replay(id).await.unwrap().0) {
+            engine.journal.changed(id, seen).await;
+            seen = engine.replay(id).await.unwrap().1;
+        }
+    };
+    let (first, first_task) = begin(run_in_group(OnConflict::Queue, &[("a", step("wait"))])).await;
+    until(&first, &|run| run.has_running()).await;
+    let (second, second_task) = begin(run_in_group(OnConflict::Queue, &[("b", step("make"))])).await;
+    until(&second, &|run| run.state_word() == "queued" && !run.is_due()).await;
+    let (_, refused) = begin(run_in_group(OnConflict::Reject, &[("c", step("make"))])).await;
+    let refused = refused.await.unwrap();
+    assert_eq!(refused.error.unwrap().error.kind, ErrorKind::CONFLICT);
+    // It takes the place of the first, but not before those who came earlier.
+    let (third, third_task) = begin(run_in_group(OnConflict::CancelOld, &[("d", step("make"))])).await;
+    let first = first_task.await.unwrap();
+    assert_eq!(first.state, Outcome::Cancelled);
+    assert!(first.error.unwrap().error.message.contains(third.as_str()));
+    assert_eq!(second_task.await.unwrap().state, Outcome::Succeeded);
+    assert_eq!(third_task.await.unwrap().state, Outcome::Succeeded);
+    let calls = executor.calls();
+    assert!(!calls.contains(&"c#1".to_owned()), "a refused run begins nothing");
+    assert_eq!(calls.iter().filter(|call| *call == "clean#1").count(), 3, "a refused run cleans nothing up");
+}
+
+#[tokio::test]
+async fn a_queued_run_can_be_cancelled() {
+    let executor = Scripted::new();
+    let engine = engine(&executor);
+    let holder = groups::Holder { run: RunId::generate(), since_ms: 0 };
+    let held = engine.groups.try_take(groups::Kind::Runs, "g", 1, &holder).unwrap();
+    let id = RunId::generate();
+    engine.begin(&id, started(run_in_group(OnConflict::Queue, &[("a", step("make"))]))).await.unwrap();
+    engine.cancel(&id, None).await.unwrap();
+    let ended = engine.drive(&id).await.unwrap();
+    assert_eq!((ended.state, executor.calls().len()), (Outcome::Cancelled, 0));
+    drop(held);
+}
+
+#[tokio::test]
+async fn kept_outputs_take_the_place_of_an_equal_call() {
+    let executor = Scripted::new();
+    let engine = engine(&executor);
+    let cached = |key: &str, bypass: &str| {
+        let mut step = step("make");
+        call_of(&mut step).cache = Some(Cache {
+            key: vec![Expression(key.into())],
+            ttl_ms: None,
+            bypass: Some(Expression(bypass.into())),
+        });
+        workflow(&[("a", step)], &[])
+    };
+    let run = async |workflow: Workflow| {
+        let id = RunId::generate();
+        engine.begin(&id, started(workflow)).await.unwrap();
+        assert_eq!(engine.drive(&id).await.unwrap().state, Outcome::Succeeded);
+        engine.replay(&id).await.unwrap().0.outputs_of(&StepId::new("a")).unwrap()["value"].clone()
+    };
+    for (key, bypass, calls) in
+        [("'k'", "false", 1), ("'k'", "false", 1), ("'other'", "false", 2), ("'k'", "true", 3)]
+    {
+        assert_eq!(run(cached(key, bypass)).await, 7);
+        assert_eq!(executor.calls().len(), calls, "{key} {bypass}");
+    }
+}
+
+#[tokio::test]
+async fn a_workflow_can_be_a_step_of_another() {
+    let mut inner = workflow(&[("b", with(step("echo"), "got", "inputs.n + 1"))], &[]);
+    inner.inputs.insert(
+        "n".into(),
+        crate::workflow::model::Input {
+            ty: Type::Int,
+            default: None,
+            pattern: None,
+            min: None,
+            max: None,
+            description: None,
+        },
+    );
+    let value = Template::Expression(Expression("steps.b.got".into()));
+    inner.outputs.insert("out".into(), Output { value, ty: Type::Int });
+    let sub = |definition: Workflow| {
+        let with = IndexMap::from([("n".to_owned(), Template::Literal(json!(4)))]);
+        let workflow = SubWorkflow {
+            uses: "./inner.yaml".into(),
+            definition: Arc::new(definition),
+            with,
+            attempts: Attempts::default(),
+            concurrency: None,
+        };
+        Step { action: Action::Workflow(Box::new(workflow)), ..step("none") }
+    };
+    let after = reading(with(step("echo"), "got", "steps.sub.out * 2"), "sub");
+    let (ended, executor, state) = run_all(workflow(&[("sub", sub(inner)), ("after", after)], &[])).await;
+    assert_eq!(ended.state, Outcome::Succeeded, "{:?}", ended.error);
+    assert_eq!(executor.calls(), ["b#1", "after#1"]);
+    assert_eq!(state.outputs_of(&StepId::new("after")).unwrap()["got"], 10);
+
+    let failing = sub(workflow(&[("bad", step("fail"))], &[]));
+    let mut failing = failing;
+    if let Action::Workflow(workflow) = &mut failing.action {
+        workflow.with.clear();
+    }
+    let (ended, ..) = run_all(workflow(&[("sub", failing)], &[])).await;
+    let error = ended.error.unwrap();
+    assert_eq!((error.step, error.error.kind), (Some(StepId::new("sub")), ErrorKind::FAILED));
+    assert!(error.error.message.ends_with("step `bad`: no credential"), "{}", error.error.message);
+}
+
+#[tokio::test]
+async fn a_lost_sub_run_is_gone_on_with() {
+    let executor = Scripted::new();
+    let engine = engine(&executor);
+    let inner = workflow(&[("b", step("make")), ("c", after(step("make"), "b"))], &[]);
+    let sub = SubWorkflow {
+        uses: "./inner.yaml".into(),
+        definition: Arc::new(inner.clone()),
+        with: IndexMap::new(),
+        attempts: Attempts::default(),
+        concurrency: None,
+    };
+    let sub = Step { action: Action::Workflow(Box::new(sub)), ..step("none") };
+    let id = RunId::generate();
+    engine.begin(&id, started(workflow(&[("sub", sub)], &[]))).await.unwrap();
+    let at = StepRef::from(StepId::new("sub"));
+    // What a process leaves that was killed while `c` of the inner run was at work.
+    let child = id.child(&format!("{at}#1"));
+    let parent = Some(crate::run::Parent { run: id.clone(), at: at.clone() });
+    engine.begin(&child, RunStarted { parent, ..started(inner) }).await.unwrap();
+    let append = async |run: &RunId, events: Vec<Event>| {
+        for event in events {
+            let (state, seq, _) = engine.replay(run).await.unwrap();
+            let record = Record::of(seq + 1, jiff::Timestamp::now(), &event).unwrap();
+            engine.journal.append(run, seq, vec![record], row(run, &state, None)).await.unwrap();
+        }
+    };
+    append(&id, vec![Event::StepStarted { at, attempt: 1, idempotency_key: None }]).await;
+    let b = StepRef::from(StepId::new("b"));
+    append(
+        &child,
+        vec![
+            Event::StepStarted { at: b.clone(), attempt: 1, idempotency_key: None },
+            Event::StepSucceeded { at: b, attempt: 1, outputs: Map::new() },
+            Event::StepStarted { at: StepId::new("c").into(), attempt: 1, idempotency_key: None },
+        ],
+    )
+    .await;
+    assert_eq!(engine.drive(&id).await.unwrap().state, Outcome::Succeeded);
+    assert_eq!(executor.calls(), ["c#2"], "what had finished is not repeated");
+}
+
+#[tokio::test]
+async fn a_retried_run_keeps_what_succeeded() {
+    let executor = Scripted::new();
+    let engine = engine(&executor);
+    let id = RunId::generate();
+    // Fails at its first two attempts, of which each run makes one.
+    let steps = [("a", step("make")), ("b", after(step("flaky"), "a")), ("c", after(step("make"), "b"))];
+    engine.begin(&id, started(workflow(&steps, &[("clean", step("make"))]))).await.unwrap();
+    assert_eq!(engine.drive(&id).await.unwrap().state, Outcome::Failed);
+    assert!(engine.retry(&id, None).await.unwrap());
+    assert_eq!(engine.drive(&id).await.unwrap().state, Outcome::Failed);
+    assert!(engine.retry(&id, None).await.unwrap());
+    assert_eq!(engine.drive(&id).await.unwrap().state, Outcome::Succeeded);
+    assert!(!engine.retry(&id, None).await.unwrap(), "a run that succeeded stays");
+    assert_eq!(executor.calls(), ["a#1", "b#1", "clean#1", "b#2", "clean#2", "b#3", "c#1", "clean#3"]);
 }

@@ -58,11 +58,11 @@ impl SandboxSlot {
         self.opened.get_or_try_init(|| self.provider.open(self.spec.clone())).await.cloned()
     }
 
-    async fn end(&self) -> Result<()> {
+    async fn end(&self, keep_files: bool) -> Result<()> {
         if let Some(sandbox) = self.opened.get() {
             sandbox.terminate().await?;
         }
-        match self.keep {
+        match self.keep || keep_files {
             true => Ok(()),
             // Also where it was never opened here: an earlier process may have.
             false => self.provider.remove(self.id()).await,
@@ -111,10 +111,10 @@ impl RunContext {
         self.secrets.get(name).cloned()
     }
 
-    /// Ends the sandboxes and deletes those that are not kept.
-    pub(super) async fn end(&self) {
+    /// Ends the sandboxes and deletes the files of those that are not kept.
+    pub(super) async fn end(&self, keep_files: bool) {
         for slot in self.sandboxes.values() {
-            if let Err(error) = slot.end().await {
+            if let Err(error) = slot.end(keep_files).await {
                 tracing::warn!("sandbox {} of run {} was not removed: {error}", slot.id(), self.run);
             }
         }

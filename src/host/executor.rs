@@ -104,7 +104,7 @@ impl Executor for HostExecutor {
                     return Err(StepError::new(ErrorKind::INVALID, message));
                 }
             };
-        let output = Output::new(call.run.clone(), call.step.clone(), call.attempt, context.masker.clone());
+        let output = Output::new(call.run.clone(), call.at.clone(), call.attempt, context.masker.clone());
         let attempt = Arc::new(Attempt {
             deadline: call.timeout.map(|timeout| started + timeout),
             output: Arc::new(output),
@@ -140,10 +140,10 @@ impl Executor for HostExecutor {
         }
     }
 
-    async fn release(&self, run: &RunId) {
+    async fn release(&self, run: &RunId, keep_files: bool) {
         let context = self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
         if let Some(context) = context {
-            context.end().await;
+            context.end(keep_files).await;
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::capability::mask::{MaskedStream, Masker};
 use crate::capability::stream::{Content, StreamEntry, StreamStore};
-use crate::id::{RunId, StepId};
+use crate::id::{RunId, StepRef};
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ const STREAM_LIMIT: usize = 32;
 /// The voice of one attempt.
 pub(super) struct Output {
     run: RunId,
-    step: StepId,
+    at: StepRef,
     attempt: u32,
     masker: Masker,
     state: Mutex<State>,
@@ -52,7 +52,7 @@ struct Text {
 }
 
 impl Output {
-    pub(super) fn new(run: RunId, step: StepId, attempt: u32, masker: Masker) -> Self {
+    pub(super) fn new(run: RunId, at: StepRef, attempt: u32, masker: Masker) -> Self {
         let state = State {
             queue: VecDeque::new(),
             queued: 0,
@@ -61,15 +61,7 @@ impl Output {
             last: Instant::now(),
             closed: false,
         };
-        Self {
-            run,
-            step,
-            attempt,
-            masker,
-            state: Mutex::new(state),
-            work: Notify::new(),
-            room: Notify::new(),
-        }
+        Self { run, at, attempt, masker, state: Mutex::new(state), work: Notify::new(), room: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -145,7 +137,7 @@ impl Output {
         };
         state.queued += size;
         state.queue.push_back(StreamEntry {
-            step: self.step.clone(),
+            who: self.at.clone(),
             attempt: self.attempt,
             stream: stream.to_owned(),
             at: jiff::Timestamp::now(),
@@ -212,7 +204,7 @@ impl Output {
                 if let Err(error) = streams.append(&self.run, entry).await
                     && !std::mem::replace(&mut failed, true)
                 {
-                    tracing::warn!("output of run {} step {} is not kept: {error}", self.run, self.step);
+                    tracing::warn!("output of run {} step {} is not kept: {error}", self.run, self.at);
                 }
             }
             match (idle, closed) {

@@ -5,6 +5,7 @@ use super::handle::{Failure, SandboxHandle};
 use super::instance::State;
 use crate::capability::sandbox::SandboxSpec;
 use crate::capability::{CapabilityError, sandbox};
+use crate::id::Digest;
 use crate::step::ErrorKind;
 use wasmtime::component::Resource;
 
@@ -19,7 +20,10 @@ impl Host for State {
         }
         self.created += 1;
         let call = &self.attempt.call;
-        let id = format!("{}-{}-{}-{}", call.run, call.step, call.attempt, self.created).to_lowercase();
+        // Keys of items may hold anything; ids may not.
+        let item = call.at.item.as_ref().map(|item| format!("-{}", &Digest::of(item.as_bytes()).hex()[..8]));
+        let (step, item) = (&call.at.step, item.unwrap_or_default());
+        let id = format!("{}-{step}{item}-{}-{}", call.run, call.attempt, self.created).to_lowercase();
         let spec = SandboxSpec {
             id: id.clone(),
             image: spec.image,

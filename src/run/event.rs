@@ -1,7 +1,7 @@
 //! What can happen to a run. Facts in the past tense, journalled before they take effect, never edited. Variants and
 //! fields are only ever added, with defaults: journals replay for ever.
 
-use crate::id::StepId;
+use crate::id::{RunId, StepId, StepRef};
 use crate::step::StepError;
 use crate::workflow::Workflow;
 use serde::{Deserialize, Serialize};
@@ -14,26 +14,64 @@ use std::sync::Arc;
 pub enum Event {
     /// The run exists. Everything it will ever need of its file is in here.
     RunStarted(Box<RunStarted>),
-    /// An attempt is about to be handed to the host.
+    /// The run waits for its place in a group.
+    RunQueued {
+        /// The group's name.
+        group: String,
+    },
+    /// The run has its place in the group, and its steps may begin.
+    RunAdmitted,
+    /// The run gets no place: the group is full, and it was not to wait.
+    RunRefused {
+        /// Why.
+        error: StepError,
+    },
+    /// A step waits for its place in a group.
+    StepQueued {
+        /// Which step.
+        #[serde(flatten)]
+        at: StepRef,
+        /// The attempt to come.
+        attempt: u32,
+        /// The group's name.
+        group: String,
+    },
+    /// An attempt is about to be made.
     StepStarted {
         /// Which step.
-        step: StepId,
+        #[serde(flatten)]
+        at: StepRef,
         /// Which attempt, from 1.
         attempt: u32,
+        /// Names the side effect, where the file says how.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idempotency_key: Option<String>,
     },
     /// The attempt produced its outputs.
     StepSucceeded {
         /// Which step.
-        step: StepId,
+        #[serde(flatten)]
+        at: StepRef,
         /// Which attempt.
         attempt: u32,
         /// What it returned, by name.
         outputs: Map<String, Value>,
     },
+    /// The outputs of an earlier call with the same key were taken in place of a call.
+    StepReused {
+        /// Which step.
+        #[serde(flatten)]
+        at: StepRef,
+        /// What the earlier call returned.
+        outputs: Map<String, Value>,
+        /// The run that made the call.
+        source: RunId,
+    },
     /// The attempt ended without outputs.
     StepFailed {
         /// Which step.
-        step: StepId,
+        #[serde(flatten)]
+        at: StepRef,
         /// Which attempt.
         attempt: u32,
         /// Why.
@@ -45,9 +83,39 @@ pub enum Event {
     /// The step will not run.
     StepSkipped {
         /// Which step.
-        step: StepId,
+        #[serde(flatten)]
+        at: StepRef,
         /// Why, as a sentence.
         reason: String,
+    },
+    /// A started `for-each` knows its items.
+    LoopStarted {
+        /// Which step.
+        step: StepId,
+        /// Its items, in order.
+        items: Vec<LoopItem>,
+    },
+    /// A started `approve` asks.
+    ApprovalRequested {
+        /// Which step.
+        #[serde(flatten)]
+        at: StepRef,
+        /// What it asks.
+        message: String,
+    },
+    /// Somebody answered.
+    ApprovalGiven {
+        /// Which step.
+        #[serde(flatten)]
+        at: StepRef,
+        /// Whether they said yes.
+        approved: bool,
+        /// What they said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// Who they are, as far as the machine knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// A time that the run was waiting for has come.
     TimerElapsed {
@@ -62,7 +130,7 @@ pub enum Event {
     },
     /// The process that ran the attempts is gone; what became of them is unknown.
     HostLost,
-    /// The run ended. Nothing follows it.
+    /// The run ended. Nothing follows it but `RunRetried`.
     RunFinished {
         /// How.
         state: Outcome,
@@ -74,6 +142,21 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<RunError>,
     },
+    /// Somebody asked for a run that ended without success to go on: what succeeded stays, the rest is done again.
+    RunRetried {
+        /// What they said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+}
+
+/// An item of a `for-each`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoopItem {
+    /// What it is known by.
+    pub key: String,
+    /// The item.
+    pub value: Value,
 }
 
 /// The beginning of a run.
@@ -94,6 +177,19 @@ pub struct RunStarted {
     /// Names of the secrets that had a value.
     #[serde(default)]
     pub secrets: std::collections::BTreeSet<String>,
+    /// The run and step that wait for this one, where it is a step of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+}
+
+/// Who waits for a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The run.
+    pub run: RunId,
+    /// Its step.
+    #[serde(flatten)]
+    pub at: StepRef,
 }
 
 /// A time that a run waits for.
@@ -103,10 +199,27 @@ pub enum Timer {
     /// The delay before this attempt of a step.
     Retry {
         /// Which step.
-        step: StepId,
+        #[serde(flatten)]
+        at: StepRef,
         /// The attempt that will follow.
         attempt: u32,
     },
+    /// The time that a step may wait for its place in a group.
+    Queue {
+        /// Which step.
+        #[serde(flatten)]
+        at: StepRef,
+        /// The attempt that waits.
+        attempt: u32,
+    },
+    /// The time that an answer may take.
+    Approval {
+        /// Which step.
+        #[serde(flatten)]
+        at: StepRef,
+    },
+    /// The time that the run may wait for its place in a group.
+    RunQueue,
     /// The run's own `timeout`.
     Run,
     /// The time that `finally` may take.
@@ -145,6 +258,9 @@ pub struct RunError {
     /// The step that failed, unless it was the run itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepId>,
+    /// The item it was done for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
     /// How and why.
     #[serde(flatten)]
     pub error: StepError,
@@ -153,24 +269,26 @@ pub struct RunError {
 /// Work that the state calls for right now; derived, never stored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Journal `StepStarted`, then run the attempt.
+    /// Get the run its place in its group, then journal `RunAdmitted`.
+    Admit,
+    /// Journal `StepStarted`, then make the attempt.
     Start {
         /// Which step.
-        step: StepId,
+        at: StepRef,
         /// Which attempt.
         attempt: u32,
     },
     /// Journal `StepSkipped`.
     Skip {
         /// Which step.
-        step: StepId,
+        at: StepRef,
         /// Why.
         reason: String,
     },
     /// Stop the attempt and journal how it ended.
     Stop {
         /// Which step.
-        step: StepId,
+        at: StepRef,
         /// Which attempt.
         attempt: u32,
     },

@@ -3,7 +3,7 @@
 use super::event::{Outcome, RunError};
 
 /// The exit code of a run: 0 succeeded, 1 failed, 3 credentials, 4 capability unavailable or sandbox lost, 6 timed out,
-/// 70 a bug in harvest, 130 cancelled.
+/// 7 rejected at an approval, 70 a bug in harvest, 130 cancelled.
 pub fn exit_code(state: Outcome, error: Option<&RunError>) -> u8 {
     match state {
         Outcome::Succeeded => 0,
@@ -11,6 +11,7 @@ pub fn exit_code(state: Outcome, error: Option<&RunError>) -> u8 {
         Outcome::TimedOut => 6,
         Outcome::Failed => match error.map(|error| error.error.kind.as_str()) {
             Some("auth-error") => 3,
+            Some("rejected") => 7,
             Some("unavailable" | "sandbox-lost" | "host-lost") => 4,
             _ => 1,
         },

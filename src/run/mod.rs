@@ -2,12 +2,21 @@
 //! is a field of an event.
 
 mod command;
+mod evaluate;
 pub mod event;
 pub mod exit_code;
+mod loops;
+mod phase;
 mod retry;
 #[cfg(test)]
 mod simulation;
 mod state;
+mod transition;
+mod verdict;
+mod view;
 
-pub use event::{Command, Event, Finish, Outcome, RunError, RunStarted, Timer};
-pub use state::{Attempt, Illegal, Phase, Run, StepState};
+pub use evaluate::{Membership, Reuse};
+pub use event::{Command, Event, Finish, LoopItem, Outcome, Parent, RunError, RunStarted, Timer};
+pub use loops::{ITEMS_MAX, Item};
+pub use phase::{Attempt, Phase, StepState};
+pub use state::{Illegal, Run};

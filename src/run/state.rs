@@ -1,11 +1,13 @@
 //! The state of one run: the fold of its journal. Nothing changes it but [`Run::apply`].
 
-use super::event::{Event, Outcome, RunError, RunStarted, Timer};
-use super::retry::delay_ms;
-use crate::id::StepId;
+use super::event::{Event, LoopItem, Outcome, RunError, RunStarted};
+use super::loops::{ITEMS_MAX, Item, Loop};
+use super::phase::{Phase, StepState};
+use super::view;
+use crate::id::{StepId, StepRef};
 use crate::step::{ErrorKind, StepError};
 use crate::workflow::Workflow;
-use crate::workflow::model::Step;
+use crate::workflow::model::{Action, Step};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,89 +20,31 @@ pub(super) const HOST_LOST_MAX: u32 = 20;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     pub(super) started: Arc<RunStarted>,
-    pub(super) started_ms: i64,
+    started_ms: i64,
+    pub(super) admission: Admission,
     pub(super) steps: BTreeMap<StepId, StepState>,
-    /// What expressions see as `steps`: derived, kept so that it need not be rebuilt for each expression.
+    /// Loops that have begun.
+    pub(super) loops: BTreeMap<StepId, Loop>,
+    /// Step of a loop -> the loop.
+    pub(super) loop_of: BTreeMap<StepId, StepId>,
+    /// What expressions see as `steps`.
     pub(super) view: Map<String, Value>,
     pub(super) stopping: Option<RunError>,
     pub(super) finally_since_ms: Option<i64>,
     pub(super) finally_expired: bool,
-    finished: Option<(Outcome, u8)>,
+    pub(super) cost: Option<(f64, u64)>,
+    pub(super) finished: Option<(Outcome, u8)>,
 }
 
-/// Where a step stands, and how it got there.
+/// Whether the run has its place in its group. A run without a group has one from the start.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StepState {
-    /// Where it stands.
-    pub phase: Phase,
-    /// Its attempts so far, oldest first.
-    pub attempts: Vec<Attempt>,
-}
-
-/// One attempt in the past or present.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attempt {
-    /// Its number, from 1.
-    pub n: u32,
-    /// Milliseconds since 1970.
-    pub started_ms: i64,
-    /// Milliseconds since 1970; `None` while it runs.
-    pub finished_ms: Option<i64>,
-    /// Why it failed, if it did.
-    pub error: Option<StepError>,
-}
-
-/// Where a step stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Phase {
-    /// Not begun, or about to try again.
-    Waiting {
-        /// The attempt to come.
-        attempt: u32,
-    },
-    /// An attempt is with the host.
-    Running {
-        /// Which.
-        attempt: u32,
-    },
-    /// The delay before a further attempt.
-    Backoff {
-        /// The attempt to come.
-        attempt: u32,
-        /// Milliseconds since 1970.
-        until_ms: i64,
-    },
-    /// It returned outputs.
-    Succeeded,
-    /// It used up its attempts.
-    Failed,
-    /// It was stopped with the run.
-    Stopped,
-    /// It did not apply.
-    Skipped {
-        /// Why, as a sentence.
-        reason: String,
-    },
-}
-
-impl Phase {
-    /// The word in JSON and expressions.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Waiting { .. } => "pending",
-            Self::Running { .. } => "running",
-            Self::Backoff { .. } => "waiting",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Stopped => "cancelled",
-            Self::Skipped { .. } => "skipped",
-        }
-    }
-
-    /// Whether nothing more will happen to the step.
-    pub fn is_settled(&self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Stopped | Self::Skipped { .. })
-    }
+pub(super) enum Admission {
+    /// It is to ask for one.
+    Due,
+    /// It waits.
+    Queued { since_ms: i64 },
+    /// It has one.
+    Held { since_ms: i64 },
 }
 
 /// The journal holds an event that its prefix does not allow.
@@ -120,22 +64,32 @@ impl Run {
         let Event::RunStarted(started) = event else {
             return Err(illegal(event, "a run begins with run_started"));
         };
-        let ids = started.definition.steps.keys().chain(started.definition.finally.keys());
-        let fresh = StepState { phase: Phase::Waiting { attempt: 1 }, attempts: Vec::new() };
+        let workflow = &started.definition;
+        let steps = workflow.steps.keys().chain(workflow.finally.keys());
+        let loop_of = workflow.steps.iter().chain(&workflow.finally).flat_map(|(id, step)| {
+            step.body().into_iter().flat_map(|body| body.keys()).map(|inner| (inner.clone(), id.clone()))
+        });
         let mut run = Self {
             started: Arc::new((**started).clone()),
             started_ms: at_ms,
-            steps: ids.map(|id| (id.clone(), fresh.clone())).collect(),
+            admission: match workflow.concurrency {
+                Some(_) => Admission::Due,
+                None => Admission::Held { since_ms: at_ms },
+            },
+            steps: steps.map(|id| (id.clone(), StepState::new())).collect(),
+            loops: BTreeMap::new(),
+            loop_of: loop_of.collect(),
             view: Map::new(),
             stopping: None,
             finally_since_ms: None,
             finally_expired: false,
+            cost: None,
             finished: None,
         };
-        for id in run.steps.keys().cloned().collect::<Vec<_>>() {
-            run.show(&id, None);
+        for (id, state) in &run.steps {
+            view::show(&mut run.view, id, state, None);
         }
-        run.enter_finally(at_ms);
+        run.turn(at_ms);
         Ok(run)
     }
 
@@ -160,54 +114,135 @@ impl Run {
     /// # Errors
     /// Where the state does not allow the event.
     pub fn apply(&mut self, at_ms: i64, event: &Event) -> Result<(), Illegal> {
-        if self.finished.is_some() {
-            return Err(illegal(event, "the run has ended"));
+        let refuse = |why| Err(illegal(event, why));
+        if self.finished.is_some() && !matches!(event, Event::RunRetried { .. }) {
+            return refuse("the run has ended");
         }
         match event {
-            Event::RunStarted(_) => return Err(illegal(event, "the run has started")),
-            Event::StepStarted { step, attempt } => {
-                if !self.may_start(step, *attempt) {
-                    return Err(illegal(event, "this attempt is not due"));
+            Event::RunStarted(_) => return refuse("the run has started"),
+            Event::RunQueued { .. } => {
+                if self.admission != Admission::Due || self.stopping.is_some() {
+                    return refuse("the run is not to wait for a place");
                 }
-                let state = self.steps.get_mut(step).ok_or_else(|| illegal(event, "no such step"))?;
-                state.phase = Phase::Running { attempt: *attempt };
-                state.attempts.push(Attempt {
-                    n: *attempt,
-                    started_ms: at_ms,
-                    finished_ms: None,
-                    error: None,
-                });
+                self.admission = Admission::Queued { since_ms: at_ms };
             }
-            Event::StepSucceeded { step, attempt, outputs } => {
-                self.end_attempt(event, step, *attempt, at_ms, None)?;
-                self.settle(step, Phase::Succeeded, Some(outputs));
-            }
-            Event::StepFailed { step, attempt, error, jitter } => {
-                self.end_attempt(event, step, *attempt, at_ms, Some(error))?;
-                self.fail(step, *attempt, error, *jitter, at_ms);
-            }
-            Event::StepSkipped { step, reason } => {
-                if self.skip_reason(step).as_ref() != Some(reason) {
-                    return Err(illegal(event, "the step is not to be skipped"));
+            Event::RunAdmitted => {
+                if self.is_admitted() || self.stopping.is_some() {
+                    return refuse("the run is not to be admitted");
                 }
-                self.settle(step, Phase::Skipped { reason: reason.clone() }, None);
+                self.admission = Admission::Held { since_ms: at_ms };
+            }
+            Event::RunRefused { error } => {
+                if self.is_admitted() {
+                    return refuse("the run has its place");
+                }
+                self.stop(at_ms, run_error(error));
+            }
+            Event::StepQueued { at, attempt, .. } => {
+                let in_group = self.definition(&at.step).is_some_and(|step| step.concurrency().is_some());
+                if !in_group || !self.may_start(at, *attempt) || self.is_queued(at) {
+                    return refuse("the step is not to wait for a place");
+                }
+                self.settle(at, Phase::Queued { attempt: *attempt, since_ms: at_ms }, None);
+            }
+            Event::StepStarted { at, attempt, idempotency_key } => {
+                if !self.may_start(at, *attempt) {
+                    return refuse("this attempt is not due");
+                }
+                let Some(state) = self.state_mut(at) else { return refuse("no such step") };
+                state.begin(*attempt, at_ms, idempotency_key.clone());
+            }
+            Event::StepSucceeded { at, attempt, outputs } => {
+                if !self.is_running(at, *attempt) {
+                    return refuse("this attempt is not running");
+                }
+                if self.definition(&at.step).is_none_or(|step| step.attempts().is_none()) {
+                    return refuse("this step has no outputs of its own");
+                }
+                self.succeed(at, outputs, at_ms);
+                self.account(outputs);
+            }
+            Event::StepReused { at, outputs, .. } => {
+                let cached =
+                    self.definition(&at.step).and_then(Step::call).is_some_and(|call| call.cache.is_some());
+                let due = matches!(self.state(at).map(|state| &state.phase), Some(Phase::Waiting { attempt }) if self.may_start(at, *attempt));
+                if !cached || !due {
+                    return refuse("no outputs are to be reused here");
+                }
+                self.settle(at, Phase::Succeeded, Some(outputs));
+            }
+            Event::StepFailed { at, attempt, error, jitter } => {
+                if !self.is_running(at, *attempt) {
+                    return refuse("this attempt is not running");
+                }
+                self.fail(at, error, *jitter, at_ms);
+            }
+            Event::StepSkipped { at, reason } => {
+                if self.skip_reason(at).as_ref() != Some(reason) {
+                    return refuse("the step is not to be skipped");
+                }
+                self.settle(at, Phase::Skipped { reason: reason.clone() }, None);
+            }
+            Event::LoopStarted { step, items } => return self.start_loop(event, step, items, at_ms),
+            Event::ApprovalRequested { at, message } => {
+                let asks =
+                    matches!(self.definition(&at.step).map(|step| &step.action), Some(Action::Approve(_)));
+                let running = matches!(self.state(at).map(|state| &state.phase), Some(Phase::Running { .. }));
+                if !asks || !running {
+                    return refuse("the step asks nothing now");
+                }
+                self.settle(at, Phase::Asking { since_ms: at_ms, message: message.clone() }, None);
+            }
+            Event::ApprovalGiven { at, approved, note, by } => {
+                if !self.is_asking(at) {
+                    return refuse("the step waits for no answer");
+                }
+                self.answer(at, *approved, note.as_deref(), by.as_deref(), at_ms);
             }
             Event::TimerElapsed { timer } => self.elapse(event, timer, at_ms)?,
             Event::CancelRequested { note } => {
                 let message = note.clone().unwrap_or_else(|| "cancelled on request".into());
-                self.stop(None, StepError::new(ErrorKind::CANCELLED, message));
+                self.stop(at_ms, run_error(&StepError::new(ErrorKind::CANCELLED, message)));
             }
             Event::HostLost => self.lose_host(at_ms),
             Event::RunFinished { state, exit_code, .. } => {
                 // Outputs that cannot be computed turn success into failure; nothing else may differ.
                 let ending = self.ending();
                 if ending != Some(*state) && (ending, *state) != (Some(Outcome::Succeeded), Outcome::Failed) {
-                    return Err(illegal(event, "the run is not over"));
+                    return refuse("the run is not over");
                 }
                 self.finished = Some((*state, *exit_code));
             }
+            Event::RunRetried { .. } => {
+                if !matches!(self.finished, Some((outcome, _)) if outcome != Outcome::Succeeded) {
+                    return refuse("only a run that ended without success can be retried");
+                }
+                self.renew(at_ms);
+            }
         }
-        self.enter_finally(at_ms);
+        self.turn(at_ms);
+        Ok(())
+    }
+
+    fn start_loop(
+        &mut self,
+        event: &Event,
+        step: &StepId,
+        items: &[LoopItem],
+        at_ms: i64,
+    ) -> Result<(), Illegal> {
+        let refuse = |why| Err(illegal(event, why));
+        let loops = matches!(self.definition(step).map(|step| &step.action), Some(Action::ForEach(_)));
+        let running = matches!(self.steps.get(step).map(|state| &state.phase), Some(Phase::Running { .. }));
+        if !loops || !running || items.len() > ITEMS_MAX {
+            return refuse("the step is no loop that begins");
+        }
+        let Some(begun) = Loop::new(items, self.loops.get(step)) else {
+            return refuse("two items have the same key");
+        };
+        self.loops.insert(step.clone(), begun);
+        self.settle(&step.clone().into(), Phase::Open, None);
+        self.turn(at_ms);
         Ok(())
     }
 
@@ -226,9 +261,22 @@ impl Run {
         self.started_ms
     }
 
-    /// Where a step stands.
+    /// Where a step stands; `None` too where its item has not begun.
+    pub fn state(&self, at: &StepRef) -> Option<&StepState> {
+        match &at.item {
+            None => self.steps.get(&at.step),
+            Some(key) => self.item(&at.step, key)?.steps.get(&at.step),
+        }
+    }
+
+    /// Where a step stands that is done once.
     pub fn step(&self, id: &StepId) -> Option<&StepState> {
         self.steps.get(id)
+    }
+
+    /// The items of a loop that has begun.
+    pub fn items(&self, step: &StepId) -> Option<&[Item]> {
+        self.loops.get(step).map(Loop::items)
     }
 
     /// The outputs of a step that succeeded.
@@ -252,42 +300,126 @@ impl Run {
         if let Some((outcome, _)) = self.finished {
             return outcome.as_str();
         }
-        let mut phases = self.steps.values().map(|state| &state.phase);
-        if self.has_running() {
-            "running"
-        } else if phases.any(|phase| matches!(phase, Phase::Backoff { .. })) {
-            "waiting"
-        } else {
-            "running"
+        if !self.is_admitted() {
+            return "queued";
         }
+        let mut waiting = false;
+        for (_, state) in self.active() {
+            match state.phase {
+                Phase::Running { .. } => return "running",
+                Phase::Backoff { .. } | Phase::Asking { .. } | Phase::Queued { .. } => waiting = true,
+                _ => {}
+            }
+        }
+        if waiting { "waiting" } else { "running" }
     }
 
     /// Whether an attempt is with a host.
     pub fn has_running(&self) -> bool {
-        self.steps.values().any(|state| matches!(state.phase, Phase::Running { .. }))
+        self.active().any(|(_, state)| matches!(state.phase, Phase::Running { .. }))
     }
 
     /// Whether this attempt is with a host.
-    pub fn is_running(&self, step: &StepId, attempt: u32) -> bool {
-        self.steps.get(step).is_some_and(|state| state.phase == Phase::Running { attempt })
+    pub fn is_running(&self, at: &StepRef, attempt: u32) -> bool {
+        self.state(at).is_some_and(|state| state.phase == Phase::Running { attempt })
+    }
+
+    /// Whether the step waits for an answer.
+    pub fn is_asking(&self, at: &StepRef) -> bool {
+        self.state(at).is_some_and(|state| matches!(state.phase, Phase::Asking { .. }))
+    }
+
+    /// Steps that wait for an answer, with what they ask.
+    pub fn questions(&self) -> Vec<(StepRef, &str)> {
+        let asks = |(at, state): (StepRef, &'_ StepState)| match &state.phase {
+            Phase::Asking { .. } => Some(at),
+            _ => None,
+        };
+        let asking: Vec<StepRef> = self.active().filter_map(asks).collect();
+        let message = |at: StepRef| match &self.state(&at)?.phase {
+            Phase::Asking { message, .. } => Some((at, message.as_str())),
+            _ => None,
+        };
+        asking.into_iter().filter_map(message).collect()
     }
 
     /// A step's definition, wherever in the workflow it stands.
     pub fn definition(&self, id: &StepId) -> Option<&Step> {
-        self.workflow().steps.get(id).or_else(|| self.workflow().finally.get(id))
+        let workflow = self.workflow();
+        let outer = |id: &StepId| workflow.steps.get(id).or_else(|| workflow.finally.get(id));
+        match self.loop_of.get(id) {
+            Some(each) => outer(each)?.body()?.get(id),
+            None => outer(id),
+        }
     }
 
     /// Dollars and tokens that the steps report in outputs named `cost_usd`, `input_tokens` and `output_tokens`, where
     /// any does.
     pub fn cost(&self) -> Option<(f64, u64)> {
-        let field = |view: &Value, name: &str| view.get(name).and_then(Value::as_f64);
-        let priced = self.view.values().filter(|view| view.get("cost_usd").is_some());
-        priced.fold(None, |sum, view| {
-            let (usd, tokens) = sum.unwrap_or((0.0, 0));
-            let used =
-                field(view, "input_tokens").unwrap_or(0.0) + field(view, "output_tokens").unwrap_or(0.0);
-            Some((usd + field(view, "cost_usd").unwrap_or(0.0), tokens + used as u64))
+        self.cost
+    }
+
+    /// Steps that have begun or may begin now, with where they stand: those of the section at work, and those of items
+    /// under way.
+    pub(super) fn active(&self) -> impl Iterator<Item = (StepRef, &StepState)> {
+        let section = if self.in_finally() { &self.workflow().finally } else { &self.workflow().steps };
+        section.keys().flat_map(|id| {
+            let own = (StepRef::from(id.clone()), &self.steps[id]);
+            let items = self.loops.get(id).into_iter().flat_map(Loop::open);
+            let inner = items.flat_map(|item| {
+                item.steps.iter().map(|(step, state)| (StepRef::of_item(step.clone(), &item.key), state))
+            });
+            std::iter::once(own).chain(inner)
         })
+    }
+
+    pub(super) fn item(&self, step: &StepId, key: &str) -> Option<&Item> {
+        self.loops.get(self.loop_of.get(step)?)?.item(key)
+    }
+
+    pub(super) fn state_mut(&mut self, at: &StepRef) -> Option<&mut StepState> {
+        match &at.item {
+            None => self.steps.get_mut(&at.step),
+            Some(key) => {
+                self.loops.get_mut(self.loop_of.get(&at.step)?)?.item_mut(key)?.steps.get_mut(&at.step)
+            }
+        }
+    }
+
+    /// Whether the run has its place in its group, or needs none.
+    pub fn is_admitted(&self) -> bool {
+        matches!(self.admission, Admission::Held { .. })
+    }
+
+    /// Whether the run holds a place in a group, as far as the journal says.
+    pub fn is_placed(&self) -> bool {
+        self.is_admitted() && self.workflow().concurrency.is_some()
+    }
+
+    /// Whether the run is to ask for a place in its group.
+    pub fn is_due(&self) -> bool {
+        self.admission == Admission::Due
+    }
+
+    /// Whether the step waits for a place in its group.
+    pub fn is_queued(&self, at: &StepRef) -> bool {
+        self.queued_attempt(at).is_some()
+    }
+
+    /// The attempt that waits for a place in its group.
+    pub fn queued_attempt(&self, at: &StepRef) -> Option<u32> {
+        match self.state(at)?.phase {
+            Phase::Queued { attempt, .. } => Some(attempt),
+            _ => None,
+        }
+    }
+
+    /// The attempt that is due and waits for nothing yet.
+    pub fn due_attempt(&self, at: &StepRef) -> Option<u32> {
+        match self.state(at)?.phase {
+            Phase::Waiting { attempt } => Some(attempt),
+            _ => None,
+        }
     }
 
     /// Whether the first section is over and `finally` may run.
@@ -297,10 +429,13 @@ impl Run {
 
     /// How the run would end now, if it is over.
     pub(super) fn ending(&self) -> Option<Outcome> {
-        if !self.in_finally() || !self.section_over(self.workflow().finally.keys()) {
-            return None;
-        }
-        Some(match &self.stopping {
+        let over = if self.is_admitted() {
+            self.in_finally() && self.section_over(true)
+        } else {
+            // Nothing has begun, so there is nothing for `finally` to see to.
+            self.stopping.is_some()
+        };
+        over.then(|| match &self.stopping {
             None => Outcome::Succeeded,
             Some(RunError { error, .. }) if error.kind == ErrorKind::CANCELLED => Outcome::Cancelled,
             Some(RunError { error, .. })
@@ -312,138 +447,41 @@ impl Run {
         })
     }
 
-    /// Whether the step's section has been told to stop.
-    pub(super) fn is_stopping(&self, id: &StepId) -> bool {
-        if self.workflow().steps.contains_key(id) { self.stopping.is_some() } else { self.finally_expired }
+    /// Whether the step belongs to `finally`.
+    pub(super) fn is_of_finally(&self, id: &StepId) -> bool {
+        self.workflow().finally.contains_key(self.loop_of.get(id).unwrap_or(id))
     }
 
-    fn section_over<'a>(&self, mut ids: impl Iterator<Item = &'a StepId>) -> bool {
-        ids.all(|id| {
-            let phase = &self.steps[id].phase;
-            phase.is_settled() || (self.is_stopping(id) && !matches!(phase, Phase::Running { .. }))
-        })
+    /// Whether the step has been told to stop: with its section, or with its item.
+    pub(super) fn is_stopping(&self, at: &StepRef) -> bool {
+        let section =
+            if self.is_of_finally(&at.step) { self.finally_expired } else { self.stopping.is_some() };
+        section || at.item.as_ref().is_some_and(|key| self.is_item_stopping(&at.step, key))
     }
 
-    fn enter_finally(&mut self, at_ms: i64) {
-        if self.finally_since_ms.is_none() && self.section_over(self.workflow().steps.keys()) {
-            self.finally_since_ms = Some(at_ms);
-        }
+    fn is_item_stopping(&self, step: &StepId, key: &str) -> bool {
+        let Some(each) = self.loop_of.get(step).and_then(|each| self.loops.get(each)) else { return true };
+        each.item(key).is_none_or(|item| each.is_stopping(item))
     }
 
-    fn end_attempt(
-        &mut self,
-        event: &Event,
-        step: &StepId,
-        attempt: u32,
-        at_ms: i64,
-        error: Option<&StepError>,
-    ) -> Result<(), Illegal> {
-        let state = self.steps.get_mut(step).ok_or_else(|| illegal(event, "no such step"))?;
-        if state.phase != (Phase::Running { attempt }) {
-            return Err(illegal(event, "this attempt is not running"));
-        }
-        let last = state.attempts.last_mut().ok_or_else(|| illegal(event, "no attempt began"))?;
-        last.finished_ms = Some(at_ms);
-        last.error = error.cloned();
-        Ok(())
-    }
-
-    fn fail(&mut self, step: &StepId, attempt: u32, error: &StepError, jitter: u16, at_ms: i64) {
-        if self.is_stopping(step) {
-            return self.settle(step, Phase::Stopped, None);
-        }
-        let attempts = &self.steps[step].attempts;
-        let lost = attempts
-            .iter()
-            .filter(|a| a.error.as_ref().is_some_and(|e| e.kind == ErrorKind::HOST_LOST))
-            .count() as u32;
-        let failures = attempts.len() as u32 - lost;
-        let policy = self
-            .definition(step)
-            .and_then(Step::attempts)
-            .map(|attempts| attempts.retry.clone())
-            .unwrap_or_default();
-        let next = if error.kind == ErrorKind::HOST_LOST {
-            (lost < HOST_LOST_MAX).then_some(Phase::Waiting { attempt: attempt + 1 })
+    pub(super) fn section_over(&self, finally: bool) -> bool {
+        let (section, stopping) = if finally {
+            (&self.workflow().finally, self.finally_expired)
         } else {
-            delay_ms(&policy, failures, &error.kind, jitter).map(|delay| Phase::Backoff {
-                attempt: attempt + 1,
-                until_ms: at_ms.saturating_add_unsigned(delay),
-            })
+            (&self.workflow().steps, self.stopping.is_some())
         };
-        match next {
-            Some(phase) => self.settle(step, phase, None),
-            None => {
-                self.settle(step, Phase::Failed, None);
-                self.stop(Some(step.clone()), error.clone());
-            }
-        }
-    }
-
-    /// Remembers the first cause: what follows from it is no cause.
-    fn stop(&mut self, step: Option<StepId>, error: StepError) {
-        self.stopping.get_or_insert(RunError { step, error });
-    }
-
-    fn lose_host(&mut self, at_ms: i64) {
-        let error = StepError::new(ErrorKind::HOST_LOST, "the harvest process that ran the attempt ended");
-        for step in self.steps.keys().cloned().collect::<Vec<_>>() {
-            let Some(state) = self.steps.get_mut(&step) else { continue };
-            let Phase::Running { attempt } = state.phase else { continue };
-            if let Some(last) = state.attempts.last_mut() {
-                last.finished_ms = Some(at_ms);
-                last.error = Some(error.clone());
-            }
-            self.fail(&step, attempt, &error, 0, at_ms);
-        }
-    }
-
-    fn elapse(&mut self, event: &Event, timer: &Timer, at_ms: i64) -> Result<(), Illegal> {
-        if !self.timers().iter().any(|(due, until_ms)| due == timer && *until_ms <= at_ms) {
-            return Err(illegal(event, "this timer is not due"));
-        }
-        match timer {
-            Timer::Retry { step, attempt } => {
-                let phase = Phase::Waiting { attempt: *attempt };
-                self.settle(step, phase, None);
-            }
-            Timer::Run => {
-                let limit = self.workflow().timeout_ms.unwrap_or_default();
-                let message = format!("the run took longer than its timeout of {} s", limit.div_ceil(1000));
-                self.stop(None, StepError::new(ErrorKind::TIMED_OUT, message));
-            }
-            Timer::Finally => {
-                self.finally_expired = true;
-                let limit = self.workflow().finally_timeout_ms;
-                let message = format!("`finally` took longer than {} s", limit.div_ceil(1000));
-                self.stop(None, StepError::new(ErrorKind::TIMED_OUT, message));
-            }
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, step: &StepId, phase: Phase, outputs: Option<&Map<String, Value>>) {
-        if let Some(state) = self.steps.get_mut(step) {
-            state.phase = phase;
-            self.show(step, outputs);
-        }
-    }
-
-    /// Brings what expressions see of a step up to date.
-    fn show(&mut self, id: &StepId, outputs: Option<&Map<String, Value>>) {
-        let Some(state) = self.steps.get(id) else { return };
-        let mut view = outputs.cloned().unwrap_or_default();
-        view.insert("state".into(), state.phase.as_str().into());
-        view.insert("attempts".into(), state.attempts.len().into());
-        if let Some(error) = state.attempts.last().and_then(|attempt| attempt.error.as_ref()) {
-            let error = serde_json::json!({ "kind": error.kind, "message": error.message });
-            view.insert("error".into(), error);
-        }
-        self.view.insert(id.as_str().to_owned(), Value::Object(view));
+        section.keys().all(|id| {
+            let phase = &self.steps[id].phase;
+            phase.is_settled() || stopping && !phase.is_at_work()
+        })
     }
 }
 
-fn illegal(event: &Event, why: &'static str) -> Illegal {
+pub(super) fn run_error(error: &StepError) -> RunError {
+    RunError { step: None, item: None, error: error.clone() }
+}
+
+pub(super) fn illegal(event: &Event, why: &'static str) -> Illegal {
     let mut event = serde_json::to_string(event).unwrap_or_default();
     event.truncate(event.floor_char_boundary(300));
     Illegal { event, why }

@@ -163,7 +163,10 @@ mod tests {
         let template = Template::of_pieces(split(text).unwrap());
         let inputs = json!({"n": 3, "repo": "a/b", "list": [1]}).as_object().cloned().unwrap();
         let (empty, secrets) = (Map::new(), BTreeSet::new());
-        evaluate(&template, &Scope { inputs: &inputs, steps: &empty, run: &empty, secrets: &secrets })
+        evaluate(
+            &template,
+            &Scope { inputs: &inputs, steps: &empty, run: &empty, secrets: &secrets, item: None },
+        )
     }
 
     #[test]
@@ -193,7 +196,7 @@ mod tests {
     #[test]
     fn a_condition_is_a_bool() {
         let (empty, secrets) = (Map::new(), BTreeSet::new());
-        let scope = Scope { inputs: &empty, steps: &empty, run: &empty, secrets: &secrets };
+        let scope = Scope { inputs: &empty, steps: &empty, run: &empty, secrets: &secrets, item: None };
         assert_eq!(condition(&Expression("1 < 2".into()), &scope), Ok(true));
         assert!(condition(&Expression("'true'".into()), &scope).is_err());
     }

@@ -1,6 +1,7 @@
 //! What every stream store must do, as one suite. `run` gives each case a store of its own, with its limit in bytes.
 
 use super::*;
+use crate::id::StepId;
 use crate::step::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,13 @@ pub(super) fn entry(n: u64) -> StreamEntry {
         }
     };
     let at = jiff::Timestamp::from_nanosecond(1_795_000_000_000_000_001 + i128::from(n)).unwrap();
-    StreamEntry { step: StepId::new("fix"), attempt: 1 + n as u32 % 2, stream: "stdout".into(), at, content }
+    StreamEntry {
+        who: StepId::new("fix").into(),
+        attempt: 1 + n as u32 % 2,
+        stream: "stdout".into(),
+        at,
+        content,
+    }
 }
 
 /// Reads along until there were `count` entries.

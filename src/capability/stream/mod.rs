@@ -10,7 +10,7 @@ pub use local::LocalStreams;
 pub use memory::MemoryStreams;
 
 use super::Result;
-use crate::id::{RunId, StepId};
+use crate::id::{RunId, StepRef};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,8 @@ pub enum Content {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamEntry {
     /// The step that spoke.
-    pub step: StepId,
+    #[serde(flatten)]
+    pub who: StepRef,
     /// Its attempt.
     pub attempt: u32,
     /// `stdout`, `stderr`, `log`, `agent`, `progress`, or a name of the component's own.

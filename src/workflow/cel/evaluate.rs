@@ -27,6 +27,27 @@ pub struct Scope<'a> {
     pub run: &'a Map<String, Value>,
     /// Names of the secrets that are present.
     pub secrets: &'a BTreeSet<String>,
+    /// The item that a step of a loop is done for.
+    pub item: Option<ItemScope<'a>>,
+}
+
+/// An item of a loop, as its steps see it.
+#[derive(Clone, Copy, Debug)]
+pub struct ItemScope<'a> {
+    /// What the file calls it.
+    pub name: &'a str,
+    /// The item.
+    pub value: &'a Value,
+    /// The other steps of the item, looked up before those outside; none where only the item can be seen.
+    pub steps: Option<&'a Map<String, Value>>,
+}
+
+impl<'a> Scope<'a> {
+    /// What is seen of a step.
+    fn step(&self, name: &str) -> Option<&'a Map<String, Value>> {
+        let inner = self.item.and_then(|item| item.steps).and_then(|steps| steps.get(name));
+        inner.or_else(|| self.steps.get(name)).and_then(Value::as_object)
+    }
 }
 
 /// Why an expression has no value.
@@ -159,6 +180,10 @@ impl Evaluator<'_, '_> {
             self.budget.build(size_of(value))?;
             return Ok(value.clone());
         }
+        if let Some(item) = self.scope.item.filter(|item| item.name == name) {
+            self.budget.build(size_of(item.value))?;
+            return Ok(item.value.clone());
+        }
         let fields = match name {
             "inputs" => self.scope.inputs,
             "run" => self.scope.run,
@@ -206,7 +231,7 @@ impl Evaluator<'_, '_> {
     }
 
     fn step_field(&mut self, step: &str, field: &str) -> Outcome {
-        let view = self.scope.steps.get(step).and_then(Value::as_object);
+        let view = self.scope.step(step);
         if let Some(value) = view.and_then(|view| view.get(field)) {
             self.budget.build(size_of(value))?;
             return Ok(value.clone());
@@ -589,7 +614,7 @@ mod tests {
         let secrets = BTreeSet::from(["github".to_owned()]);
         evaluate(
             text,
-            &Scope { inputs: &inputs, steps: &steps, run: &run, secrets: &secrets },
+            &Scope { inputs: &inputs, steps: &steps, run: &run, secrets: &secrets, item: None },
             &mut Budget::new(),
         )
     }

@@ -9,7 +9,7 @@ mod functions;
 pub(crate) mod typing;
 
 pub(crate) use evaluate::{Budget, evaluate, size_of, text_of};
-pub use evaluate::{EvalError, MAX_COST, MAX_VALUE, Scope};
+pub use evaluate::{EvalError, ItemScope, MAX_COST, MAX_VALUE, Scope};
 pub use functions::{FUNCTIONS, Function};
 
 use ::cel::Env;

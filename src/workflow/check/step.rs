@@ -509,7 +509,13 @@ fn needs(report: &mut Report, raw: &RawStep<'_>, world: &World<'_>) -> Vec<StepI
 fn constant(report: &mut Report, entry: &Entry, condition: &crate::workflow::model::Expression) {
     let empty = serde_json::Map::new();
     let secrets = std::collections::BTreeSet::new();
-    let scope = crate::workflow::cel::Scope { inputs: &empty, steps: &empty, run: &empty, secrets: &secrets };
+    let scope = crate::workflow::cel::Scope {
+        inputs: &empty,
+        steps: &empty,
+        run: &empty,
+        secrets: &secrets,
+        item: None,
+    };
     if let Ok(value) = template::condition(condition, &scope) {
         let (outcome, help) =
             if value { ("runs", "remove the `if`") } else { ("is skipped", "remove the step, or the `if`") };

@@ -1,0 +1,199 @@
+//! A `for-each` at work: its items, how many of them are under way, and what came of each.
+
+use super::event::{LoopItem, RunError};
+use super::phase::{Phase, StepState};
+use crate::id::StepId;
+use crate::workflow::model::ForEach;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Items of one `for-each`; more belong into several runs.
+pub const ITEMS_MAX: usize = 10_000;
+
+/// The items of a `for-each`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Loop {
+    items: Vec<Item>,
+    by_key: BTreeMap<String, usize>,
+    /// Items that have not begun.
+    pending: BTreeSet<usize>,
+    /// Items under way.
+    open: BTreeSet<usize>,
+    /// Whether an item failed and the others are to stop.
+    stopping: bool,
+}
+
+/// One item, and its steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// What it is known by.
+    pub key: String,
+    /// The item.
+    pub value: Value,
+    /// Its steps; empty before it begins.
+    pub steps: BTreeMap<StepId, StepState>,
+    /// What expressions of its steps see of each other.
+    pub(super) view: Map<String, Value>,
+    /// Why it failed, if it did.
+    pub error: Option<RunError>,
+    /// Whether it is under way or over.
+    begun: bool,
+    /// Whether it was stopped before its steps had ended.
+    stopped: bool,
+}
+
+impl Item {
+    /// The word in JSON and expressions.
+    pub fn state(&self) -> &'static str {
+        match (&self.error, self.stopped) {
+            _ if !self.begun => "pending",
+            (Some(_), _) => "failed",
+            (None, true) => "cancelled",
+            (None, false) if self.is_over(false) => "succeeded",
+            (None, false) => "running",
+        }
+    }
+
+    fn is_over(&self, stopping: bool) -> bool {
+        let stopping = stopping || self.error.is_some();
+        self.steps.values().all(|state| state.phase.is_settled() || stopping && !state.phase.is_at_work())
+    }
+}
+
+impl Loop {
+    /// The items of a loop that begins; `None` where two have one key. Attempts that an earlier time made stay on record.
+    pub(super) fn new(items: &[LoopItem], earlier: Option<&Self>) -> Option<Self> {
+        let renewed = |item: &Item| {
+            let mut steps = item.steps.clone();
+            steps.values_mut().for_each(StepState::renew);
+            steps
+        };
+        let fresh = |item: &LoopItem| Item {
+            key: item.key.clone(),
+            value: item.value.clone(),
+            steps: earlier.and_then(|earlier| earlier.item(&item.key)).map(renewed).unwrap_or_default(),
+            view: Map::new(),
+            error: None,
+            begun: false,
+            stopped: false,
+        };
+        let by_key: BTreeMap<_, _> =
+            items.iter().enumerate().map(|(at, item)| (item.key.clone(), at)).collect();
+        (by_key.len() == items.len()).then(|| Self {
+            items: items.iter().map(fresh).collect(),
+            by_key,
+            pending: (0..items.len()).collect(),
+            open: BTreeSet::new(),
+            stopping: false,
+        })
+    }
+
+    /// All items, in the order of the list.
+    pub(super) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Items under way.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Item> {
+        self.open.iter().map(|at| &self.items[*at])
+    }
+
+    pub(super) fn item(&self, key: &str) -> Option<&Item> {
+        self.by_key.get(key).map(|at| &self.items[*at])
+    }
+
+    pub(super) fn item_mut(&mut self, key: &str) -> Option<&mut Item> {
+        self.by_key.get(key).map(|at| &mut self.items[*at])
+    }
+
+    /// Whether steps of this item are to stop.
+    pub(super) fn is_stopping(&self, item: &Item) -> bool {
+        self.stopping || item.error.is_some()
+    }
+
+    /// Takes items that are over out of work and lets others begin. Returns whether the loop is over.
+    pub(super) fn turn(&mut self, each: &ForEach, stopping: bool, at_ms: i64) -> bool {
+        loop {
+            let stops = stopping || self.stopping;
+            let over: Vec<usize> =
+                self.open.iter().copied().filter(|at| self.items[*at].is_over(stops)).collect();
+            for at in &over {
+                self.open.remove(at);
+                let item = &mut self.items[*at];
+                item.stopped = item.error.is_none() && !item.is_over(false);
+                item.steps.values_mut().for_each(|state| state.close(at_ms));
+                self.stopping |= item.error.is_some() && !each.continue_on_failure;
+            }
+            let mut begun = false;
+            while !(stopping || self.stopping) && self.open.len() < each.parallel as usize {
+                let Some(at) = self.pending.pop_first() else { break };
+                self.open.insert(at);
+                self.items[at].begin(each);
+                begun = true;
+            }
+            if over.is_empty() && !begun {
+                return self.open.is_empty();
+            }
+        }
+    }
+
+    /// Why the loop failed: the first item's failure that nothing tolerates.
+    pub(super) fn failure(&self) -> Option<&RunError> {
+        self.stopping.then(|| self.items.iter().find_map(|item| item.error.as_ref())).flatten()
+    }
+
+    /// Makes everything due again that has not succeeded.
+    pub(super) fn renew(&mut self) {
+        self.stopping = false;
+        self.open.clear();
+        for (at, item) in self.items.iter_mut().enumerate() {
+            if item.state() == "succeeded" {
+                continue;
+            }
+            item.error = None;
+            (item.begun, item.stopped) = (false, false);
+            for state in item.steps.values_mut().filter(|state| state.phase != Phase::Succeeded) {
+                state.renew();
+            }
+            self.pending.insert(at);
+        }
+    }
+
+    /// Takes all items out of work: the loop will begin anew.
+    pub(super) fn shut(&mut self) {
+        self.open.clear();
+        self.pending.clear();
+    }
+
+    /// What expressions see of the loop once it is over.
+    pub(super) fn outputs(&self) -> Map<String, Value> {
+        let all: Vec<Value> = self.items.iter().map(Item::outputs).collect();
+        let only =
+            |state: &str| all.iter().filter(|item| item["state"] == state).cloned().collect::<Vec<_>>();
+        let (succeeded, failed) = (only("succeeded"), only("failed"));
+        Map::from_iter([
+            ("total".into(), all.len().into()),
+            ("succeeded".into(), succeeded.into()),
+            ("failed".into(), failed.into()),
+            ("items".into(), all.into()),
+        ])
+    }
+}
+
+impl Item {
+    /// Gives it its steps, those that it has kept.
+    fn begin(&mut self, each: &ForEach) {
+        self.begun = true;
+        for id in each.steps.keys() {
+            let state = self.steps.entry(id.clone()).or_insert_with(StepState::new);
+            super::view::show(&mut self.view, id, state, None);
+        }
+    }
+
+    fn outputs(&self) -> Value {
+        let error = self.error.as_ref().map(
+            |error| json!({ "step": error.step, "kind": error.error.kind, "message": error.error.message }),
+        );
+        json!({ "key": self.key, "state": self.state(), "item": self.value, "error": error, "steps": self.view })
+    }
+}
