@@ -485,23 +485,34 @@ async fn an_unbound_slot_and_a_wrong_argument_are_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_spinning_guests_than_threads_do_not_stop_a_healthy_one() {
-    let world = Arc::new(World::with_limits(Limits { cpu: Duration::from_millis(400), ..Limits::default() }));
+    // A budget that is not used up before the healthy ones are through, however busy the machine is.
+    let world =
+        Arc::new(World::with_limits(Limits { cpu: Duration::from_secs(3600), ..Limits::default() }));
     let (spin, nothing) = (world.add(SPIN), world.add(NOTHING));
+    let cancel = CancellationToken::new();
     let spinning: Vec<_> = (0..5)
         .map(|_| {
-            let world = world.clone();
-            tokio::spawn(async move { world.execute(world.call(spin, "spin", json!({}))).await })
+            let (world, cancel) = (world.clone(), cancel.clone());
+            let call = world.call(spin, "spin", json!({}));
+            tokio::spawn(async move { world.executor.execute(call, cancel).await })
         })
         .collect();
     for _ in 0..3 {
         world.execute(world.call(nothing, "nothing", json!({}))).await.unwrap();
     }
-    // Nobody was stopped yet: five guests of 400 ms on two threads take a second.
     assert!(spinning.iter().all(|task| !task.is_finished()));
+    cancel.cancel();
     for task in spinning {
-        let trapped = error(task.await.unwrap());
-        assert_eq!(trapped.to_string(), "trapped: the component used up its CPU budget of 400 ms");
+        assert_eq!(error(task.await.unwrap()).kind, ErrorKind::CANCELLED);
     }
+}
+
+#[tokio::test]
+async fn a_guest_that_spins_is_trapped_at_its_budget() {
+    let world = World::with_limits(Limits { cpu: Duration::from_millis(50), ..Limits::default() });
+    let spin = world.add(SPIN);
+    let trapped = error(world.execute(world.call(spin, "spin", json!({}))).await);
+    assert_eq!(trapped.to_string(), "trapped: the component used up its CPU budget of 50 ms");
 }
 
 #[tokio::test]
