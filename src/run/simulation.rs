@@ -59,6 +59,7 @@ fn workflows() -> impl Strategy<Value = Workflow> {
             timeout_ms,
             concurrency: None,
             triggers: vec![],
+            hashes: vec![],
             outputs: outputs.collect(),
             finally: section("f", &finally, &all),
             finally_timeout_ms: 100,
