@@ -13,7 +13,8 @@ use crate::workflow::suggest;
 use crate::workflow::types::{Field, Type};
 use indexmap::{IndexMap, IndexSet};
 
-const TYPES: [&str; 9] = ["string", "int", "float", "bool", "duration", "size", "enum", "list", "object"];
+const TYPES: [&str; 10] =
+    ["string", "int", "float", "bool", "duration", "size", "enum", "list", "object", "json"];
 
 const INPUT: Keys = Keys {
     what: "an input",
@@ -190,6 +191,7 @@ fn type_of(report: &mut Report, node: &Node, of: &str) -> Option<Type> {
             "bool" => Some(Type::Bool),
             "duration" => Some(Type::Duration),
             "size" => Some(Type::Size),
+            "json" => Some(Type::Any),
             word @ ("enum" | "list" | "object") => {
                 let help = match word {
                     "enum" => "{ type: enum, values: [a, b] }",
@@ -228,6 +230,7 @@ fn unknown_type(report: &mut Report, node: &Node, text: &str) {
         "integer" | "number" => Some("int"),
         "boolean" => Some("bool"),
         "array" => Some("list"),
+        "any" => Some("json"),
         "map" | "record" | "dict" => Some("object"),
         _ => suggest::nearest(text, TYPES),
     };

@@ -16,9 +16,11 @@ mod permission;
 mod raw;
 mod retry;
 mod sandbox;
+mod schedule;
 mod shape;
 mod step;
 mod sub_workflow;
+mod trigger;
 mod uses;
 mod value;
 mod world;
@@ -45,6 +47,7 @@ const WORKFLOW: Keys = Keys {
         "harvest",
         "name",
         "description",
+        "on",
         "inputs",
         "secrets",
         "concurrency",
@@ -56,7 +59,7 @@ const WORKFLOW: Keys = Keys {
         "outputs",
     ],
     near: &[],
-    later: &["on", "env", "defaults", "version"],
+    later: &["env", "defaults", "version"],
 };
 
 /// What came of checking a file.
@@ -124,6 +127,15 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
             Names { inputs: Some(&input_types), ..Names::new("the group of a workflow", &secret_names) };
         concurrency::concurrency(report, entry, &names, &mut usage)
     });
+    let triggers = fields.get("on").map(|entry| {
+        let started = trigger::Started {
+            workflow: &name,
+            inputs: &inputs,
+            types: &input_types,
+            secrets: &secret_names,
+        };
+        trigger::triggers(report, entry, &started, &mut usage)
+    });
     let sandboxes = {
         let names = Names { inputs: Some(&input_types), ..Names::new("a sandbox", &secret_names) };
         sandbox::sandboxes(report, fields.get("sandboxes"), &names, &mut usage)
@@ -167,7 +179,7 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
         sandboxes,
         timeout_ms,
         concurrency,
-        triggers: Vec::new(),
+        triggers: triggers.unwrap_or_default(),
         steps,
         finally,
         finally_timeout_ms: FINALLY_TIMEOUT_MS,

@@ -4,7 +4,7 @@ use super::{checked, rendered};
 use crate::id::StepId;
 use crate::network::Network;
 use crate::workflow::Workflow;
-use crate::workflow::model::{Action, Expression, OnConflict, Read, Template};
+use crate::workflow::model::{Action, Expression, Keep, OnConflict, Overlap, Read, Template, Times, Trigger};
 use crate::workflow::types::Type;
 use serde_json::json;
 
@@ -172,11 +172,30 @@ const REFRESH_IMAGES: &str = r#"
 harvest: 1
 name: refresh-images
 description: Rebuild the warm image of every registered repository.
+on:
+  schedule:
+    - id: every-30m
+      every: 30m
+      offset: 7m
+      jitter: 2m
+      overlap: buffer-one
+      catchup: { window: 1h, keep: latest }
+      pause-after-failures: 3
+      inputs: { only: [] }
+    - { id: nightly, cron: "30 2 * * *", time-zone: europe/stockholm, inputs: { force: true } }
+  webhook:
+    - id: push
+      path: /hooks/github
+      verify: { hmac-sha256: github_hook }
+      if: event.ref == 'refs/heads/' + event.repository.default_branch
+      inputs: { only: ["${{ event.repository.full_name }}"] }
+  workflow: [{ name: publish-base-image, status: succeeded }]
 inputs:
   only: { type: list, items: string, default: [], description: "Empty means every registered repository" }
   force: { type: bool, default: false }
 secrets:
   github: { from: modal:harvest-github/GITHUB_TOKEN }
+  github_hook: { from: env:GITHUB_WEBHOOK_SECRET }
 timeout: 25m
 permissions: [repos, images, { http: [hooks.slack.com] }]
 steps:
@@ -237,6 +256,73 @@ fn the_refresh_of_images() {
     );
     let again: Workflow = serde_json::from_value(serde_json::to_value(&workflow).unwrap()).unwrap();
     assert_eq!(again, workflow);
+}
+
+#[test]
+fn what_starts_the_refresh() {
+    let workflow = good(REFRESH_IMAGES);
+    let [
+        Trigger::Schedule(often),
+        Trigger::Schedule(nightly),
+        Trigger::Webhook(push),
+        Trigger::Workflow(after),
+    ] = workflow.triggers.as_slice()
+    else {
+        panic!("{:?}", workflow.triggers)
+    };
+    assert_eq!(often.times, Times::Every { every_ms: 1_800_000, offset_ms: 420_000 });
+    assert_eq!((often.jitter_ms, often.overlap), (120_000, Overlap::BufferOne));
+    assert_eq!(
+        (often.catch_up_ms, often.keep, often.pause_after_failures),
+        (3_600_000, Keep::Latest, Some(3))
+    );
+    assert_eq!(often.inputs["only"], Template::Literal(json!([])));
+    let stockholm = Times::Cron { expression: "30 2 * * *".into(), time_zone: "Europe/Stockholm".into() };
+    assert_eq!(nightly.times, stockholm);
+    assert_eq!((nightly.overlap, nightly.catch_up_ms), (Overlap::Skip, 3_600_000));
+    assert_eq!((push.path.as_str(), push.hmac_sha256.as_str()), ("/hooks/github", "github_hook"));
+    assert!(push.condition.is_some() && matches!(push.inputs["only"], Template::List(_)));
+    assert_eq!(
+        (after.name.as_str(), after.status.as_slice()),
+        ("publish-base-image", &["succeeded".to_owned()][..])
+    );
+}
+
+#[test]
+fn every_type_of_input() {
+    let workflow = good(
+        r#"
+harvest: 1
+name: w
+inputs:
+  text: { type: string, pattern: '^[a-z]+$', min: 1, max: 9, multiline: true, description: Some text }
+  count: { type: int, default: 3, min: 1 }
+  ratio: { type: float, default: 0.5, max: 1 }
+  wanted: { type: bool, optional: true }
+  wait: { type: duration, default: 1h 30m, max: 2h }
+  room: { type: size, default: 4GiB }
+  mode: { type: enum, values: [fast, slow], default: fast }
+  tags: { type: list, items: { type: enum, values: [a, b] }, default: [a], max: 2 }
+  author: { type: object, fields: { name: string, age: { type: int, optional: true } }, default: { name: Ann } }
+  data: { type: json, default: { any: [1, x] } }
+steps:
+  a: { uses: exec/run, with: { command: [echo, "${{ json(inputs) }}", "${{ inputs.data.any[1] }}"] } }
+"#,
+    );
+    let types: Vec<_> = workflow.inputs.values().map(|input| input.ty.to_string()).collect();
+    insta::assert_snapshot!(types.join("\n"), @r#"
+    string
+    int
+    float
+    bool?
+    duration
+    size
+    enum(fast | slow)
+    list<enum(a | b)>
+    { name: string, age: int? }
+    any
+    "#);
+    assert_eq!(workflow.inputs["data"].default, Some(Template::Literal(json!({"any": [1, "x"]}))));
 }
 
 #[test]

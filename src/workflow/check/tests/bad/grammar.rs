@@ -16,7 +16,7 @@ steps:
     3 | setps: {}
       | ^^^^^
       |
-      = help: did you mean `steps`? The keys are `harvest`, `name`, `description`, `inputs`, `secrets`, `concurrency`, `timeout`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
+      = help: did you mean `steps`? The keys are `harvest`, `name`, `description`, `on`, `inputs`, `secrets`, `concurrency`, `timeout`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
     "#);
 }
 
@@ -80,24 +80,6 @@ steps:
       |     ^^^
       |
       = help: remove it; a step has the keys `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
-    "#);
-}
-
-#[test]
-fn trigger() {
-    let file = r#"
-on: { schedule: [] }
-steps:
-  a: { uses: exec/run, with: { command: [ls] } }
-"#;
-    insta::assert_snapshot!(bad(file), @r#"
-    error[E0205]: `on` is not supported yet
-     --> w.yaml:3:1
-      |
-    3 | on: { schedule: [] }
-      | ^^
-      |
-      = help: remove it; a workflow has the keys `harvest`, `name`, `description`, `inputs`, `secrets`, `concurrency`, `timeout`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
     "#);
 }
 
@@ -428,7 +410,7 @@ steps:
     4 |   x: { default: 3 }
       |   ^
       |
-      = help: add `type:`, one of `string`, `int`, `float`, `bool`, `duration`, `size`, `enum`, `list` and `object`
+      = help: add `type:`, one of `string`, `int`, `float`, `bool`, `duration`, `size`, `enum`, `list`, `object` and `json`
     "#);
 }
 

@@ -9,6 +9,7 @@ mod grammar;
 mod groups;
 mod order;
 mod sub_workflow;
+mod triggers;
 mod warnings;
 mod yaml;
 
