@@ -117,6 +117,7 @@ fn workflow(steps: &[(&str, Step)], finally: &[(&str, Step)]) -> Workflow {
         finally: map(finally),
         finally_timeout_ms: 60_000,
         outputs: IndexMap::new(),
+        hashes: vec![],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::component::{COMPONENT_LIMIT, Library, LoadError};
 use crate::id::Digest;
-use crate::workflow::types::{Catalog, ComponentType};
+use crate::workflow::types::{Catalog, ComponentType, WorkflowFile};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
@@ -16,6 +16,9 @@ mod guests {
     #![allow(unreachable_pub)] // Generated.
     include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 }
+
+/// Most bytes read of a workflow file; the checker has a limit of its own, this one is for reading.
+const WORKFLOW_LIMIT: u64 = 16 << 20;
 
 /// The components that one workflow file can name.
 pub struct Components {
@@ -43,7 +46,7 @@ impl Components {
             ));
         }
         let path = self.base.join(uses);
-        let bytes = read(&path).map_err(|error| match error.kind() {
+        let bytes = read(&path, COMPONENT_LIMIT as u64).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
             _ => format!("cannot read {}: {error}", path.display()),
         })?;
@@ -66,6 +69,27 @@ impl Catalog for Components {
         Ok(component)
     }
 
+    fn workflow(&self, uses: &str) -> Result<WorkflowFile, String> {
+        let path: PathBuf = self.base.join(uses).components().collect();
+        let path = path.strip_prefix(".").map(Path::to_path_buf).unwrap_or(path);
+        let bytes = read(&path, WORKFLOW_LIMIT).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
+            _ => format!("cannot read {}: {error}", path.display()),
+        })?;
+        if bytes.len() as u64 > WORKFLOW_LIMIT {
+            return Err(format!("{} has more than {} MiB", path.display(), WORKFLOW_LIMIT >> 20));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| format!("{} is no UTF-8 text", path.display()))?;
+        let identity = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(WorkflowFile {
+            name: path.display().to_string(),
+            identity: identity.display().to_string(),
+            text,
+            catalog: Box::new(Self::new(self.library.clone(), base)),
+        })
+    }
+
     fn names(&self) -> Vec<String> {
         GUESTS.iter().map(|(name, _)| (*name).to_owned()).collect()
     }
@@ -80,10 +104,10 @@ pub(super) fn own_name(name: &str, digest: &Digest) -> String {
     }
 }
 
-/// Reads at most one byte more than a component may have.
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Reads at most one byte more than the limit.
+fn read(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(COMPONENT_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

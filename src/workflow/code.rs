@@ -64,6 +64,7 @@ codes! {
     UNSUPPORTED = "E0205", "not supported yet";
     BAD_NAME = "E0206", "a malformed name";
     CONFLICTING = "E0207", "keys that exclude each other";
+    TAKEN_NAME = "E0208", "a name that is taken";
     EXPRESSION_SYNTAX = "E0301", "not an expression";
     UNCLOSED = "E0302", "an unclosed `${{`";
     UNKNOWN_NAME = "E0310", "an unknown name";
@@ -83,6 +84,9 @@ codes! {
     MISSING_PARAMETER = "E0405", "a missing parameter";
     WRONG_ARGUMENT = "E0406", "an argument of the wrong type";
     VERSION = "E0407", "a version that does not exist";
+    SUB_WORKFLOW = "E0408", "a sub-workflow with mistakes";
+    RECURSION = "E0409", "a workflow that uses itself";
+    UNKNOWN_WORKFLOW = "E0410", "an unknown sub-workflow";
     UNKNOWN_SLOT = "E0501", "an unknown secret slot";
     UNBOUND_SLOT = "E0502", "an unbound secret slot";
     UNKNOWN_SECRET = "E0503", "an unknown secret";
@@ -94,8 +98,14 @@ codes! {
     UNKNOWN_NEED = "E0601", "an unknown step in `needs`";
     CYCLE = "E0602", "steps that wait for each other";
     ORDER = "E0603", "a step read before it has ended";
+    INSIDE_LOOP = "E0604", "a step on the other side of a loop";
+    NESTED_LOOP = "E0605", "a loop inside a loop";
+    SAME_KEY = "E0606", "a loop whose items share one key";
     RETRY_KIND = "E0701", "an error kind that cannot be raised";
     CREDENTIAL = "E0801", "a credential in the file";
+    CRON = "E0901", "a malformed cron expression";
+    NEVER_DUE = "E0902", "a schedule that is never due";
+    TIME_ZONE = "E0903", "an unknown time zone";
     UNUSED_INPUT = "W0101", "an unused input";
     UNUSED_SECRET = "W0102", "an unused secret";
     CONSTANT_CONDITION = "W0103", "a condition that never changes";

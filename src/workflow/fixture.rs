@@ -1,6 +1,6 @@
 //! A catalogue like that of the built-in components, for tests of the checker.
 
-use super::types::{Catalog, ComponentType, Field, FunctionType, Slot, Type};
+use super::types::{Catalog, ComponentType, Field, FunctionType, Slot, Type, WorkflowFile};
 use crate::id::Digest;
 use crate::step::ErrorKind;
 use std::sync::Arc;
@@ -21,10 +21,58 @@ impl Catalog for Fixture {
         })
     }
 
+    fn workflow(&self, uses: &str) -> Result<WorkflowFile, String> {
+        let name = uses.trim_start_matches("./");
+        let found = WORKFLOWS.iter().find(|(file, _)| *file == name);
+        let (_, text) = found.ok_or_else(|| format!("there is no file {name}"))?;
+        Ok(WorkflowFile {
+            name: name.to_owned(),
+            identity: name.to_owned(),
+            text: (*text).to_owned(),
+            catalog: Box::new(catalog()),
+        })
+    }
+
     fn names(&self) -> Vec<String> {
         self.0.iter().map(|(name, _)| *name).filter(|name| !name.contains('.')).map(str::to_owned).collect()
     }
 }
+
+/// Workflow files beside the one that is checked.
+const WORKFLOWS: &[(&str, &str)] = &[
+    (
+        "publish.yaml",
+        r#"
+harvest: 1
+name: publish
+inputs:
+  repo: { type: string, pattern: '^[a-z/]+$' }
+  branch: { type: string, default: main }
+  labels: { type: list, items: string, optional: true }
+steps:
+  push: { uses: git/ls_remote, with: { repo: "${{ inputs.repo }}", ref: "${{ inputs.branch }}" } }
+  tell:
+    uses: notify/send
+    permissions: [{ http: [example.com] }]
+    with: { to: x, text: "${{ inputs.labels.orValue([]).join(', ') }}" }
+outputs:
+  sha: "${{ steps.push.sha }}"
+  told: "${{ steps.tell.?delivered }}"
+"#,
+    ),
+    ("broken.yaml", "harvest: 1\nname: broken\nsteps:\n  a: { uses: git/clone }\n  b: { uses: gti/clone }\n"),
+    ("itself.yaml", "harvest: 1\nname: itself\nsteps:\n  a: { uses: ./itself.yaml }\n"),
+    ("deep1.yaml", "harvest: 1\nname: d\nsteps:\n  a: { uses: ./deep2.yaml }\n"),
+    ("deep2.yaml", "harvest: 1\nname: d\nsteps:\n  a: { uses: ./deep3.yaml }\n"),
+    ("deep3.yaml", "harvest: 1\nname: d\nsteps:\n  a: { uses: ./deep4.yaml }\n"),
+    ("deep4.yaml", "harvest: 1\nname: d\nsteps:\n  a: { uses: ./deep5.yaml }\n"),
+    ("deep5.yaml", "harvest: 1\nname: d\nsteps:\n  a: { uses: ./deep6.yaml }\n"),
+    ("deep6.yaml", "harvest: 1\nname: d\nsteps:\n  a: { uses: ./deep7.yaml }\n"),
+    ("deep7.yaml", "harvest: 1\nname: d\nsteps:\n  a: { uses: ./deep8.yaml }\n"),
+    ("deep8.yaml", "harvest: 1\nname: d\nsteps:\n  a: { uses: exec/run, with: { command: [ls] } }\n"),
+    ("one.yaml", "harvest: 1\nname: one\nsteps:\n  a: { uses: ./two.yaml }\n"),
+    ("two.yaml", "harvest: 1\nname: two\nsteps:\n  a: { uses: ./one.yaml }\n"),
+];
 
 fn text() -> Type {
     Type::String
@@ -224,7 +272,23 @@ pub(crate) fn catalog() -> Fixture {
         component(
             "image",
             &["images"],
-            vec![nowhere(function("tag", &[("image", text()), ("as", text())], &[("id", text())]))],
+            vec![
+                nowhere(slots(
+                    function(
+                        "build",
+                        &[
+                            ("name", opt(text())),
+                            ("base", opt(text())),
+                            ("repo", opt(text())),
+                            ("sha", opt(text())),
+                            ("setup", opt(text())),
+                        ],
+                        &[("id", text()), ("cached", Type::Bool)],
+                    ),
+                    &["token?"],
+                )),
+                nowhere(function("tag", &[("image", text()), ("as", text())], &[("id", text())])),
+            ],
         ),
         component(
             "repos",

@@ -194,6 +194,9 @@ fn from_text(text: &str, ty: &Type) -> Result<Value, String> {
     }
     match ty {
         Type::Option(inner) => from_text(text, inner),
+        Type::Any => serde_json::from_str(text).map_err(|error| {
+            format!("it is given as JSON, such as `{{\"n\": 1}}` or `\"text\"`, but this is none: {error}")
+        }),
         Type::List(_) | Type::Map(_) | Type::Record(_) | Type::Tuple(_) => {
             let value = serde_json::from_str(text).map_err(|error| {
                 format!("{ty} is given as JSON, such as `{}`, but this is none: {error}", example(ty))

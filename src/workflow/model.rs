@@ -42,6 +42,10 @@ pub struct Workflow {
     pub finally_timeout_ms: u64,
     /// Outputs in the order of the file, with their types.
     pub outputs: IndexMap<String, Output>,
+    /// What its expressions ask `hash` for: names and patterns of files, sorted, each once. Those of sub-workflows are
+    /// in their own definitions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hashes: Vec<String>,
 }
 
 /// An input that a run is started with.

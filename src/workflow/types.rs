@@ -154,4 +154,18 @@ pub trait Catalog {
     fn component(&self, uses: &str) -> Result<std::sync::Arc<ComponentType>, String>;
     /// Names of the built-in components, for suggestions.
     fn names(&self) -> Vec<String>;
+    /// The workflow file behind `uses: ./other.yaml`. The error is a sentence for the author.
+    fn workflow(&self, uses: &str) -> Result<WorkflowFile, String>;
+}
+
+/// A workflow file that another one uses.
+pub struct WorkflowFile {
+    /// The name under which people find it.
+    pub name: String,
+    /// The same for every way of naming this file, and for no other file.
+    pub identity: String,
+    /// Its text.
+    pub text: String,
+    /// Finds what it names itself: its relative paths start where it lies.
+    pub catalog: Box<dyn Catalog>,
 }

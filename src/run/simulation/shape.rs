@@ -83,6 +83,7 @@ pub(super) fn workflows() -> impl Strategy<Value = Workflow> {
             timeout_ms,
             concurrency: group.map(concurrency),
             triggers: vec![],
+            hashes: Default::default(),
             outputs: outputs.collect(),
             finally: section("f", &finally, &all),
             finally_timeout_ms: 100,

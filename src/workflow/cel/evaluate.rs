@@ -328,6 +328,8 @@ impl Evaluator<'_, '_> {
             self.locals.pop();
             let Some(outcome) = outcome? else { continue };
             let outcome = match (kept, outcome) {
+                // Where it is absent whether an item is meant, it is not.
+                (_, Value::Null) if name != "map" => continue,
                 (Some(kept), Value::Bool(true)) => kept,
                 (None, Value::Bool(true)) if name != "map" => {
                     found += 1;
@@ -361,10 +363,12 @@ impl Evaluator<'_, '_> {
         body: &IdedExpr,
     ) -> Result<Option<Value>, EvalError> {
         debug_assert!(filter.is_none() || name == "map");
-        if let Some(filter) = filter
-            && !self.truth(filter)?
-        {
-            return Ok(None);
+        if let Some(filter) = filter {
+            match self.value(filter)? {
+                Value::Bool(true) => {}
+                Value::Bool(false) | Value::Null => return Ok(None),
+                other => return Err(format!("{name} needs a bool, not {}", kind_of(&other)).into()),
+            }
         }
         self.value(body).map(Some)
     }
@@ -650,6 +654,10 @@ mod tests {
             ("[1, 2, 3].filter(x, x != 2)", json!([1, 3])),
             ("[1, 2].exists(x, x == 2) && [1, 2].all(x, x > 0) && [1, 2].exists_one(x, x > 1)", json!(true)),
             ("inputs.env.map(k, k)", json!(["A"])),
+            ("[{'a': true}, {'a': inputs.none}, {'a': false}].filter(x, x.a).size()", json!(1)),
+            ("[{'a': inputs.none}].exists(x, x.a) || [{'a': inputs.none}].all(x, x.a)", json!(false)),
+            ("[{'a': true}, {'a': inputs.none}].exists_one(x, x.a)", json!(true)),
+            ("[{'a': true, 'b': 1}, {'a': inputs.none, 'b': 2}].map(x, x.a, x.b)", json!([1])),
             ("inputs.n in [1, 3] && 'A' in inputs.env", json!(true)),
             ("has(secrets.github) && !has(secrets.gemini)", json!(true)),
             ("['memory'] + (has(secrets.gemini) ? ['gemini'] : [])", json!(["memory"])),

@@ -209,6 +209,22 @@ pub static FUNCTIONS: &[Function] = &[
         },
     },
     Function {
+        name: "hash",
+        form: "hash('images/*.lock') or hash(['a.lock', 'b.lock'])",
+        doc: "A hash of the content of these files as it was when the run began; names and patterns are literals.",
+        method: false,
+        ty: |args| {
+            let fine = match args {
+                [Type::String] => true,
+                [Type::List(item)] => **item == Type::String,
+                _ => false,
+            };
+            fine.then_some(Type::String)
+        },
+        // The evaluator answers from what was recorded when the run began: the core reads no disk.
+        call: |_, _| Err("there is no recorded hash of these files".into()),
+    },
+    Function {
         name: "int",
         form: "int(x), x a string, int, float, duration (milliseconds) or size (bytes)",
         doc: "The whole number that the text spells, or that the number is cut to.",

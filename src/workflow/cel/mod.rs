@@ -109,6 +109,11 @@ fn path(text: &str) -> Option<Parsed> {
     Some(Parsed { root, source })
 }
 
+/// Whether a word can be no name in an expression.
+pub(crate) fn is_reserved(word: &str) -> bool {
+    RESERVED.contains(&word)
+}
+
 /// Words that are no names in CEL; the parser says what is wrong with them.
 const RESERVED: [&str; 21] = [
     "as",

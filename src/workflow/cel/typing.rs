@@ -10,6 +10,7 @@ use ::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, Sele
 use indexmap::{IndexMap, IndexSet};
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A step as an expression sees it.
 #[derive(Clone, Debug)]
@@ -17,13 +18,29 @@ pub(crate) struct StepNames {
     /// What it calls, for messages.
     pub(crate) uses: String,
     /// Its outputs; `None` where its component is unknown, which is reported elsewhere.
-    pub(crate) outputs: Option<Vec<Field>>,
-    /// Why it cannot be read from here, as the end of a sentence; `None` where it can.
-    pub(crate) hidden: Option<String>,
+    pub(crate) outputs: Option<Arc<Vec<Field>>>,
+    /// Why it cannot be read from here; `None` where it can.
+    pub(crate) hidden: Option<Hidden>,
 }
 
-/// Finds a step by its name.
-pub(crate) type StepLookup<'a> = dyn Fn(&str) -> Option<StepNames> + 'a;
+/// Why a step cannot be read from some place.
+#[derive(Clone, Debug)]
+pub(crate) struct Hidden {
+    /// The kind of mistake it is to read it.
+    pub(crate) code: Code,
+    /// The end of a sentence that has named the step.
+    pub(crate) why: String,
+    /// What to write instead.
+    pub(crate) help: String,
+}
+
+/// The steps as one place of the file sees them.
+pub(crate) trait StepLookup {
+    /// The step of this name.
+    fn find(&self, name: &str) -> Option<StepNames>;
+    /// Names of the steps that can be read, for suggestions.
+    fn names(&self) -> Vec<&str>;
+}
 
 /// The names that an expression may use.
 pub(crate) struct Names<'a> {
@@ -32,13 +49,37 @@ pub(crate) struct Names<'a> {
     /// Inputs with their types; `None` where they cannot be seen.
     pub(crate) inputs: Option<&'a IndexMap<String, Option<Type>>>,
     /// Steps; `None` where they cannot be seen.
-    pub(crate) steps: Option<&'a StepLookup<'a>>,
-    /// Names of the steps, for suggestions.
-    pub(crate) step_names: &'a [String],
+    pub(crate) steps: Option<&'a dyn StepLookup>,
     /// Names of the secrets.
     pub(crate) secrets: &'a IndexSet<String>,
+    /// Whether there is a run: what starts one can ask neither for it nor for its secrets.
+    pub(crate) run: bool,
     /// Whether `run.status` is known here.
     pub(crate) finished: bool,
+    /// Whether hashes of files are recorded by the time this is asked.
+    pub(crate) hashes: bool,
+    /// What else has a name: the item of a loop, the `event` of a webhook. The type is `None` where it is not known for
+    /// a reason that is reported elsewhere.
+    pub(crate) values: &'a [(String, Option<Type>)],
+    /// Paths that are present, since the step would not run otherwise: `if: has(steps.commit.sha)`.
+    pub(crate) present: &'a [String],
+}
+
+impl<'a> Names<'a> {
+    /// A place that sees `run`, and whether secrets are there, but neither inputs nor steps.
+    pub(crate) fn new(place: &'a str, secrets: &'a IndexSet<String>) -> Self {
+        Self {
+            place,
+            inputs: None,
+            steps: None,
+            secrets,
+            run: true,
+            finished: false,
+            hashes: true,
+            values: &[],
+            present: &[],
+        }
+    }
 }
 
 /// What expressions read.
@@ -48,8 +89,29 @@ pub(crate) struct Usage {
     pub(crate) steps: IndexMap<String, bool>,
     pub(crate) inputs: BTreeSet<String>,
     pub(crate) secrets: BTreeSet<String>,
+    /// Names of loop items and the like.
+    pub(crate) values: BTreeSet<String>,
+    /// What `hash` is asked for.
+    pub(crate) hashes: BTreeSet<String>,
+    /// Paths that are present where a condition holds.
+    pub(crate) present: Vec<String>,
     /// Whether anything but literals was read.
     pub(crate) reads: bool,
+}
+
+impl Usage {
+    /// Adds what another place reads.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for (step, tolerant) in other.steps {
+            *self.steps.entry(step).or_insert(true) &= tolerant;
+        }
+        self.inputs.extend(other.inputs);
+        self.secrets.extend(other.secrets);
+        self.values.extend(other.values);
+        self.hashes.extend(other.hashes);
+        self.present.extend(other.present);
+        self.reads |= other.reads;
+    }
 }
 
 /// One mistake in an expression.
@@ -73,6 +135,10 @@ pub(crate) enum Wanted<'t> {
     Text,
     /// `true` or `false`, for an `if`.
     Condition,
+    /// A list, for a loop; its type is that of an item.
+    Items,
+    /// Text or a whole number, which names an item.
+    Key,
     /// A value of this type.
     Type(&'t Type),
 }
@@ -110,7 +176,7 @@ pub(crate) fn check(
         problems: Vec::new(),
         locals: Vec::new(),
         tolerant: 0,
-        present: Vec::new(),
+        present: names.present.to_vec(),
     };
     let root = &parsed.root;
     let ty = match wanted {
@@ -118,6 +184,8 @@ pub(crate) fn check(
         Wanted::Type(ty) => checker.expect(root, ty),
         Wanted::Condition => checker.condition(root),
         Wanted::Text => checker.scalar(root),
+        Wanted::Items => checker.items(root),
+        Wanted::Key => checker.key(root),
     };
     (ty, checker.problems)
 }
@@ -153,6 +221,14 @@ fn optional(ty: Type) -> Type {
 
 fn present(ty: &Type) -> &Type {
     if let Type::Option(inner) = ty { present(inner) } else { ty }
+}
+
+/// The list type without the absence of items.
+fn present_items(ty: &Type) -> Type {
+    match ty {
+        Type::List(item) => Type::List(Box::new(present(item).clone())),
+        other => other.clone(),
+    }
 }
 
 /// The least type that both fit into.
@@ -318,6 +394,13 @@ impl Checker<'_, '_> {
     // ---- what is wanted ----
 
     fn condition(&mut self, node: &IdedExpr) -> Option<Type> {
+        if let Expr::Call(call) = &node.expr
+            && [op::LOGICAL_AND, "has"].contains(&call.func_name.as_str())
+        {
+            let guards = self.bool_operand(node);
+            self.usage.present.extend(guards);
+            return Some(Type::Bool);
+        }
         let ty = self.infer(node)?;
         match &ty {
             Type::Bool | Type::Any => {}
@@ -378,6 +461,69 @@ impl Checker<'_, '_> {
             }
         }
         Some(Type::String)
+    }
+
+    /// The type of an item of what must be a list.
+    fn items(&mut self, node: &IdedExpr) -> Option<Type> {
+        match self.infer(node)? {
+            Type::List(item) => Some(*item),
+            Type::Any => Some(Type::Any),
+            other => {
+                self.no_list(node, &other, "a loop");
+                None
+            }
+        }
+    }
+
+    /// Reports something that is no list where `who` needs one.
+    fn no_list(&mut self, node: &IdedExpr, ty: &Type, who: &str) {
+        let span = self.extent(node);
+        let text = self.text[span.clone()].to_owned();
+        let (code, message) = match ty {
+            Type::Option(_) => {
+                (code::MAY_BE_ABSENT, format!("`{text}` may be absent, but {who} needs a list"))
+            }
+            _ => (code::TYPE_MISMATCH, format!("{who} needs a list, not {}", article(ty))),
+        };
+        self.problem(code, span, message).help = match ty {
+            Type::Option(_) => Some(format!("write `{text}.orValue([])`")),
+            Type::Tuple(_) => Some("give all its items one type".into()),
+            ty if is_text(ty) => Some(format!("write `{text}.split(' ')` for the words of a text")),
+            _ => None,
+        };
+    }
+
+    fn key(&mut self, node: &IdedExpr) -> Option<Type> {
+        let ty = self.infer(node)?;
+        if is_text(&ty) || ty == Type::Int {
+            return Some(ty);
+        }
+        let span = self.extent(node);
+        let text = self.text[span.clone()].to_owned();
+        match &ty {
+            Type::Option(inner) => {
+                let help = format!("write `{text}.orValue({})`", stand_in(inner));
+                self.problem(
+                    code::MAY_BE_ABSENT,
+                    span,
+                    format!("`{text}` may be absent, but every item needs a key"),
+                )
+                .help = Some(help);
+            }
+            other => {
+                let help = match other {
+                    Type::Record(fields) => fields
+                        .iter()
+                        .find(|field| is_text(&field.ty))
+                        .map(|field| format!("name one of its fields, such as `{text}.{}`", field.name)),
+                    other if is_scalar(other) => Some(format!("write `string({text})`")),
+                    _ => None,
+                };
+                let message = format!("a key must be text or an int, but this is {}", article(other));
+                self.problem(code::TYPE_MISMATCH, span, message).help = help;
+            }
+        }
+        None
     }
 
     /// Checks against a type, into the parts of literals, so that the place is exact.
@@ -441,7 +587,7 @@ impl Checker<'_, '_> {
             span,
             format!("expected {}, found {}", article(wanted), article(found)),
         );
-        problem.label = Some(found.to_string());
+        problem.label = Some(brief(found));
         problem.help = help;
     }
 
@@ -461,6 +607,17 @@ impl Checker<'_, '_> {
                 self.expect(node, &Type::Bool);
                 Vec::new()
             }
+        }
+    }
+
+    /// What `filter` and the like ask of an item: a bool, where absent counts as false.
+    fn predicate(&mut self, node: &IdedExpr) {
+        let compound = matches!(&node.expr, Expr::Call(call)
+            if [op::LOGICAL_AND, op::LOGICAL_OR, op::LOGICAL_NOT].contains(&call.func_name.as_str()));
+        if compound {
+            self.bool_operand(node);
+        } else {
+            self.expect(node, &optional(Type::Bool));
         }
     }
 
@@ -564,8 +721,9 @@ impl Checker<'_, '_> {
     fn globals(&self) -> Vec<&str> {
         let mut globals: Vec<&str> = self.locals.iter().map(|(name, _)| name.as_str()).collect();
         globals.extend(self.names.inputs.map(|_| "inputs"));
+        globals.extend(self.names.values.iter().map(|(name, _)| name.as_str()));
         globals.extend(self.names.steps.map(|_| "steps"));
-        globals.push("run");
+        globals.extend(self.names.run.then_some("run"));
         globals
     }
 
@@ -574,9 +732,13 @@ impl Checker<'_, '_> {
         if let Some((_, ty)) = self.local(name) {
             return ty.clone();
         }
+        if let Some((name, ty)) = self.names.values.iter().find(|(value, _)| value == name) {
+            self.usage.values.insert(name.clone());
+            return ty.clone();
+        }
         let span = self.parsed.span(node.id);
         match name {
-            "run" => Some(run_type(self.names.finished)),
+            "run" if self.names.run => Some(run_type(self.names.finished)),
             "inputs" if self.names.inputs.is_some() => {
                 let inputs = self.names.inputs?;
                 self.usage.inputs.extend(inputs.keys().cloned());
@@ -590,20 +752,13 @@ impl Checker<'_, '_> {
                     Some("name a step and its output: `steps.clone.path`".into());
                 None
             }
-            "secrets" => self.secret(span),
-            "inputs" | "steps" => {
-                let help = suggest::listed(self.globals());
-                let message = format!("{} cannot see `{name}`", self.names.place);
-                self.problem(code::UNKNOWN_NAME, span, message).help = Some(format!("it can use {help}"));
-                None
-            }
+            "secrets" if self.names.run => self.secret(span),
+            "inputs" | "steps" | "run" | "secrets" | "event" => self.unseen(name, span),
             _ => {
                 let inputs = self.names.inputs.into_iter().flat_map(IndexMap::keys).map(String::as_str);
-                let steps =
-                    self.names.step_names.iter().map(String::as_str).filter(|_| self.names.steps.is_some());
                 let help = if inputs.clone().any(|input| input == name) {
                     format!("write `inputs.{name}`")
-                } else if steps.clone().any(|step| step == name) {
+                } else if self.names.steps.is_some_and(|steps| steps.find(name).is_some()) {
                     format!("write `steps.{name}`")
                 } else {
                     suggest::help("names that can be used here", name, self.globals())
@@ -613,6 +768,19 @@ impl Checker<'_, '_> {
                 None
             }
         }
+    }
+
+    /// Reports a name of the language that this place does not see.
+    fn unseen(&mut self, name: &str, span: Range<usize>) -> Option<Type> {
+        let globals = self.globals();
+        let help = match (name, globals.as_slice()) {
+            ("event", _) => "`event` is what a webhook received; its own `if` and `inputs` see it".into(),
+            (_, []) => "write a value without expressions".into(),
+            (_, globals) => format!("it can use {}", suggest::listed(globals.iter().copied())),
+        };
+        let message = format!("{} cannot see `{name}`", self.names.place);
+        self.problem(code::UNKNOWN_NAME, span, message).help = Some(help);
+        None
     }
 
     fn secret(&mut self, span: Range<usize>) -> Option<Type> {
@@ -640,12 +808,12 @@ impl Checker<'_, '_> {
             };
             return self.unknown_field(span, format!("there is no input `{field}`"), field, help);
         }
-        if self.is_global(operand, "secrets") {
+        if self.names.run && self.is_global(operand, "secrets") {
             let whole = self.extent(operand).start..span.end;
             return self.secret(whole);
         }
         if let (true, Some(steps)) = (self.is_global(operand, "steps"), self.names.steps) {
-            return match steps(field) {
+            return match steps.find(field) {
                 Some(_) => {
                     self.problem(
                         code::UNKNOWN_NAME,
@@ -661,7 +829,7 @@ impl Checker<'_, '_> {
         if let Expr::Select(step) = &operand.expr
             && let (true, Some(steps)) = (self.is_global(&step.operand, "steps"), self.names.steps)
         {
-            let Some(names) = steps(&step.field) else {
+            let Some(names) = steps.find(&step.field) else {
                 let span = self.field_span(operand.id, &step.field);
                 return self.unknown_step(&step.field, span);
             };
@@ -687,7 +855,8 @@ impl Checker<'_, '_> {
     }
 
     fn unknown_step(&mut self, step: &str, span: Range<usize>) -> Option<Type> {
-        let help = suggest::help("the steps are", step, self.names.step_names.iter().map(String::as_str));
+        let steps = self.names.steps.map(StepLookup::names).unwrap_or_default();
+        let help = suggest::help("the steps are", step, steps);
         self.problem(code::UNKNOWN_STEP, span, format!("there is no step `{step}`")).help = Some(help);
         None
     }
@@ -703,13 +872,8 @@ impl Checker<'_, '_> {
         self.usage.reads = true;
         if let Some(hidden) = &names.hidden {
             let whole = self.extent(operand);
-            let help = if hidden.contains("itself") {
-                "remove the reference; a step's own arguments come from other steps"
-            } else {
-                "move the step out of `finally`"
-            };
-            let message = format!("{} cannot read step `{step}`, {hidden}", self.names.place);
-            self.problem(code::ORDER, whole, message).help = Some(help.to_owned());
+            let message = format!("{} cannot read step `{step}`, {}", self.names.place, hidden.why);
+            self.problem(hidden.code, whole, message).help = Some(hidden.help.clone());
             return None;
         }
         let about = matches!(field, "state" | "error" | "attempts");
@@ -722,13 +886,7 @@ impl Checker<'_, '_> {
             return Some(output.ty.clone());
         }
         match field {
-            "state" => {
-                return Some(Type::Enum(
-                    ["pending", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"]
-                        .map(str::to_owned)
-                        .to_vec(),
-                ));
-            }
+            "state" => return Some(state_type()),
             "attempts" => return Some(Type::Int),
             "error" => {
                 let text = |name: &str| Field { name: name.into(), ty: Type::String, doc: None };
@@ -736,7 +894,7 @@ impl Checker<'_, '_> {
             }
             _ => {}
         }
-        let record = Type::Record(outputs.clone());
+        let record = brief(&Type::Record(outputs.to_vec()));
         let known = outputs.iter().map(|output| output.name.as_str()).chain(["state", "error", "attempts"]);
         let help = suggest::help("its outputs are", field, known);
         self.unknown_field(span, format!("step `{step}` has no output `{field}`"), field, help);
@@ -765,7 +923,7 @@ impl Checker<'_, '_> {
                 };
                 self.unknown_field(span, format!("there is no field `{field}`"), field, help);
                 if let Some(problem) = self.problems.last_mut() {
-                    problem.label = Some(format!("not a field of {ty}"));
+                    problem.label = Some(format!("not a field of {}", brief(ty)));
                 }
                 None
             }
@@ -854,7 +1012,11 @@ impl Checker<'_, '_> {
             root = &select.operand;
         }
         let (Expr::Select(select), Expr::Ident(tail)) = (&left.expr, &root.expr) else { return false };
-        if self.local(tail).is_some() || ["inputs", "steps", "run", "secrets"].contains(&tail.as_str()) {
+        let known = |name: &str| self.names.values.iter().any(|(value, _)| value == name);
+        if self.local(tail).is_some()
+            || known(tail)
+            || ["inputs", "steps", "run", "secrets"].contains(&tail.as_str())
+        {
             return false;
         }
         let span = self.field_span(left.id, &select.field).start..self.parsed.span(root.id).end;
@@ -871,7 +1033,7 @@ impl Checker<'_, '_> {
 
     fn has(&mut self, operand: &IdedExpr) {
         match &operand.expr {
-            Expr::Select(select) if self.is_global(&select.operand, "secrets") => {
+            Expr::Select(select) if self.names.run && self.is_global(&select.operand, "secrets") => {
                 self.usage.reads = true;
                 if self.names.secrets.contains(&select.field) {
                     self.usage.secrets.insert(select.field.clone());
@@ -1089,19 +1251,7 @@ impl Checker<'_, '_> {
             Some(Type::Map(_) | Type::Record(_)) => Some(Type::String),
             Some(Type::Any) => Some(Type::Any),
             Some(other) => {
-                let span = self.extent(target);
-                let text = self.text[span.clone()].to_owned();
-                let absent = matches!(other, Type::Option(_));
-                let (code, message) = if absent {
-                    (code::MAY_BE_ABSENT, format!("`{text}` may be absent, but `{name}` needs a list"))
-                } else {
-                    (code::TYPE_MISMATCH, format!("`{name}` needs a list, not {}", article(other)))
-                };
-                self.problem(code, span, message).help = match other {
-                    Type::Option(_) => Some(format!("write `{text}.orValue([])`")),
-                    ty if is_text(ty) => Some(format!("write `{text}.split(' ')` for the words of a text")),
-                    _ => None,
-                };
+                self.no_list(target, other, &format!("`{name}`"));
                 None
             }
         };
@@ -1121,12 +1271,12 @@ impl Checker<'_, '_> {
             [] => return None,
         };
         if let Some(filter) = filter {
-            self.bool_operand(filter);
+            self.predicate(filter);
         }
         let result = if name == "map" {
             self.infer(body).map(|ty| Type::List(Box::new(ty)))
         } else {
-            self.bool_operand(body);
+            self.predicate(body);
             Some(Type::Bool)
         };
         self.locals.pop();
@@ -1145,6 +1295,9 @@ impl Checker<'_, '_> {
         args: &[IdedExpr],
     ) -> Option<Type> {
         let span = self.name_span(node.id);
+        if name == "hash" && target.is_none() {
+            return self.hash(span, args);
+        }
         let types: Vec<_> = target.into_iter().chain(args).map(|node| self.infer(node)).collect();
         let Some(function) = Function::find(name, target.is_some()) else {
             let other_way = Function::find(name, target.is_none());
@@ -1186,10 +1339,56 @@ impl Checker<'_, '_> {
             .help = Some(help);
             return None;
         }
-        let given = types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let items: Vec<_> = types.iter().map(present_items).collect();
+        if (function.ty)(&items).is_some() {
+            let message = format!("items of the list may be absent, but `{name}` needs each of them");
+            self.problem(code::MAY_BE_ABSENT, span, message).help =
+                Some("give each a value, as in `list.map(x, x.orValue(''))`".into());
+            return None;
+        }
+        let given = types.iter().map(brief).collect::<Vec<_>>().join(", ");
         let given = if given.is_empty() { "nothing".to_owned() } else { given };
         self.problem(code::BAD_ARGUMENTS, span, format!("`{name}` does not take {given}")).help =
             Some(format!("write `{}`", function.form));
+        None
+    }
+}
+
+impl Checker<'_, '_> {
+    /// `hash('path/*')`: what it is asked for is computed before the run begins, so it must stand in the file.
+    fn hash(&mut self, span: Range<usize>, args: &[IdedExpr]) -> Option<Type> {
+        if !self.names.hashes {
+            let message = format!("{} cannot use `hash`", self.names.place);
+            self.problem(code::BAD_ARGUMENTS, span, message).help =
+                Some("files are hashed when a run begins; call it in a step".into());
+            return None;
+        }
+        let literal = |node: &IdedExpr| match &node.expr {
+            Expr::Literal(LiteralValue::String(text)) if !text.inner().is_empty() => {
+                Some(text.inner().to_owned())
+            }
+            _ => None,
+        };
+        let globs = match args {
+            [IdedExpr { expr: Expr::List(list), .. }] if !list.elements.is_empty() => {
+                list.elements.iter().map(literal).collect::<Option<Vec<_>>>()
+            }
+            [one] => literal(one).map(|glob| vec![glob]),
+            _ => None,
+        };
+        self.usage.reads = true;
+        if let Some(globs) = globs {
+            self.usage.hashes.extend(globs);
+            return Some(Type::String);
+        }
+        let span = match args {
+            [one] => self.extent(one),
+            _ => span,
+        };
+        let message = "`hash` takes the names of files as they stand in the workflow file";
+        self.problem(code::BAD_ARGUMENTS, span, message.into()).help = Some(
+            "write them in quotes, as in `hash('images/*.lock')` or `hash(['a.lock', 'b.lock'])`".into(),
+        );
         None
     }
 }
@@ -1217,18 +1416,56 @@ pub(crate) fn run_type(finished: bool) -> Type {
     Type::Record(fields)
 }
 
+/// The states of a step, as `steps.ID.state` has them.
+pub(crate) fn state_type() -> Type {
+    let states = ["pending", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"];
+    Type::Enum(states.map(str::to_owned).to_vec())
+}
+
+/// How many types a type is built of, itself included.
+pub(crate) fn parts(ty: &Type) -> usize {
+    1 + match ty {
+        Type::List(inner) | Type::Map(inner) | Type::Option(inner) => parts(inner),
+        Type::Record(fields) => fields.iter().map(|field| parts(&field.ty)).sum(),
+        Type::Tuple(items) => items.iter().map(parts).sum(),
+        Type::Variant(cases) => cases.iter().filter_map(|(_, ty)| ty.as_ref()).map(parts).sum(),
+        _ => 0,
+    }
+}
+
+/// The type as a message has room for: of large records, names alone.
+pub(crate) fn brief(ty: &Type) -> String {
+    /// Characters of a type written in full.
+    const ROOM: usize = 160;
+    fn names(ty: &Type) -> String {
+        match ty {
+            Type::List(item) => format!("list<{}>", names(item)),
+            Type::Map(value) => format!("map<{}>", names(value)),
+            Type::Option(inner) => format!("{}?", names(inner)),
+            Type::Record(fields) => {
+                let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+                format!("{{ {} }}", names.join(", "))
+            }
+            other => other.to_string(),
+        }
+    }
+    let full = ty.to_string();
+    if full.len() <= ROOM { full } else { names(ty) }
+}
+
 /// The type with its article: `a string`, `an int`, `a list<string>`.
 pub(crate) fn article(ty: &Type) -> String {
+    let text = brief(ty);
     match ty {
         Type::Option(inner) if !is_never(inner) && **inner != Type::Any => article(inner),
-        Type::Record(_) => format!("a record {ty}"),
-        Type::Tuple(_) => format!("a list {ty}"),
+        Type::Record(_) => format!("a record {text}"),
+        Type::Tuple(_) => format!("a list {text}"),
         Type::List(item) if is_never(item) => "an empty list".into(),
         Type::Option(inner) if is_never(inner) => "null".into(),
         Type::Bytes => "bytes".into(),
         Type::Any => "any value".into(),
-        Type::Int | Type::Enum(_) => format!("an {ty}"),
-        _ => format!("a {ty}"),
+        Type::Int | Type::Enum(_) => format!("an {text}"),
+        _ => format!("a {text}"),
     }
 }
 

@@ -13,7 +13,8 @@ use crate::workflow::suggest;
 use crate::workflow::types::{Field, Type};
 use indexmap::{IndexMap, IndexSet};
 
-const TYPES: [&str; 9] = ["string", "int", "float", "bool", "duration", "size", "enum", "list", "object"];
+const TYPES: [&str; 10] =
+    ["string", "int", "float", "bool", "duration", "size", "enum", "list", "object", "json"];
 
 const INPUT: Keys = Keys {
     what: "an input",
@@ -30,16 +31,19 @@ const INPUT: Keys = Keys {
         "items",
         "values",
     ],
+    near: &[],
     later: &["secret", "deprecated", "examples"],
 };
 
 const FIELD: Keys = Keys {
     what: "a type",
     known: &["type", "optional", "description", "fields", "items", "values"],
+    near: &[],
     later: &["default", "pattern", "min", "max"],
 };
 
-const SECRET: Keys = Keys { what: "a secret", known: &["from", "optional", "description"], later: &[] };
+const SECRET: Keys =
+    Keys { what: "a secret", known: &["from", "optional", "description"], near: &[], later: &[] };
 
 /// Reads `inputs:`. An input whose type is wrong has the type `None`, so that its uses are not reported too.
 pub(super) fn inputs(
@@ -162,14 +166,7 @@ fn input(report: &mut Report, entry: &Entry) -> (Option<Type>, Option<Input>) {
 /// The default of an input: a value of its type that keeps its limits; expressions see `run` alone.
 fn default(report: &mut Report, entry: &Entry, name: &str, input: &Input) -> Option<Template> {
     let (secrets, mut usage) = (IndexSet::new(), Usage::default());
-    let names = Names {
-        place: "the default of an input",
-        inputs: None,
-        steps: None,
-        step_names: &[],
-        secrets: &secrets,
-        finished: false,
-    };
+    let names = Names { hashes: false, ..Names::new("the default of an input", &secrets) };
     let template = {
         let mut values = Values { report, names: &names, usage: &mut usage, code: code::BAD_VALUE };
         values.read(&entry.value, &input.ty, &format!("the default of `{name}`"))?
@@ -194,6 +191,7 @@ fn type_of(report: &mut Report, node: &Node, of: &str) -> Option<Type> {
             "bool" => Some(Type::Bool),
             "duration" => Some(Type::Duration),
             "size" => Some(Type::Size),
+            "json" => Some(Type::Any),
             word @ ("enum" | "list" | "object") => {
                 let help = match word {
                     "enum" => "{ type: enum, values: [a, b] }",
@@ -232,6 +230,7 @@ fn unknown_type(report: &mut Report, node: &Node, text: &str) {
         "integer" | "number" => Some("int"),
         "boolean" => Some("bool"),
         "array" => Some("list"),
+        "any" => Some("json"),
         "map" | "record" | "dict" => Some("object"),
         _ => suggest::nearest(text, TYPES),
     };
@@ -248,6 +247,9 @@ fn unknown_type(report: &mut Report, node: &Node, text: &str) {
 
 fn described_type(report: &mut Report, fields: &shape::Fields<'_>, entry: &Entry, of: &str) -> Option<Type> {
     let Some(type_entry) = fields.get("type") else {
+        if !fields.lacks("type") {
+            return None;
+        }
         report
             .add(code::MISSING_KEY, entry.key_span.clone(), format!("`{of}` has no type"))
             .help(format!("add `type:`, one of {}", suggest::listed(TYPES)));
@@ -338,6 +340,7 @@ pub(super) fn secrets(report: &mut Report, entry: &Entry) -> IndexMap<String, Se
                         source.from.push(text.to_owned());
                     }
                 }
+                None if !fields.lacks("from") => {}
                 None => {
                     report
                         .add(

@@ -2,28 +2,41 @@
 //! come from a [`Catalog`]. One mistake gives one diagnostic, at the line of the offending key or value; what only
 //! follows from a reported mistake is not reported.
 
+mod approve;
+mod arguments;
+mod cache;
+mod call;
+mod concurrency;
 mod credential;
 mod declare;
+mod for_each;
+mod handles;
+mod order;
 mod permission;
+mod raw;
+mod retry;
 mod sandbox;
+mod schedule;
 mod shape;
 mod step;
+mod sub_workflow;
+mod trigger;
 mod uses;
 mod value;
+mod world;
 
-use super::cel::typing::{Names, StepNames, Usage};
+use super::cel::typing::{Names, Usage};
 use super::code;
 use super::diagnostic::{Diagnostic, Report, Source};
 use super::file::{self, Entry, Kind};
-use super::graph;
 use super::model::{Output, Workflow};
 use super::types::{Catalog, Type};
 use crate::id::StepId;
-use crate::step::Permission;
 use indexmap::{IndexMap, IndexSet};
 use shape::Keys;
-use step::RawStep;
+use sub_workflow::{Nest, Workflows};
 use value::Values;
+use world::{View, World};
 
 /// Milliseconds that `finally` may take: it must not keep a run that is over.
 const FINALLY_TIMEOUT_MS: u64 = 5 * 60 * 1000;
@@ -34,8 +47,10 @@ const WORKFLOW: Keys = Keys {
         "harvest",
         "name",
         "description",
+        "on",
         "inputs",
         "secrets",
+        "concurrency",
         "timeout",
         "permissions",
         "sandboxes",
@@ -43,7 +58,8 @@ const WORKFLOW: Keys = Keys {
         "finally",
         "outputs",
     ],
-    later: &["on", "concurrency", "env", "defaults", "version"],
+    near: &[],
+    later: &["env", "defaults", "version"],
 };
 
 /// What came of checking a file.
@@ -62,29 +78,22 @@ impl Checked {
     }
 }
 
-/// What a step of the file is known by.
-struct KnownStep {
-    finally: bool,
-    names: StepNames,
-}
-
-/// What steps refer to.
-struct World<'w> {
-    secrets: &'w IndexSet<String>,
-    sandboxes: &'w IndexMap<String, super::model::SandboxTemplate>,
-    permissions: &'w [Permission],
-    steps: &'w IndexMap<String, KnownStep>,
-}
-
 /// Checks the text of a workflow file. `file_name` is what diagnostics print.
 pub fn check(file_name: &str, text: &str, catalog: &dyn Catalog) -> Checked {
-    let mut report = Report::new(Source::new(file_name, text));
-    let workflow = lower(&mut report, catalog);
-    let workflow = workflow.filter(|_| report.errors() == 0);
-    Checked { workflow, diagnostics: report.finish() }
+    check_file(file_name, text, catalog, &Nest::default()).0
 }
 
-fn lower(report: &mut Report, catalog: &dyn Catalog) -> Option<Workflow> {
+/// Checks a file that others may be using. Also says of how many bytes of text it consists, and of how many files
+/// below one another.
+fn check_file(file_name: &str, text: &str, catalog: &dyn Catalog, nest: &Nest) -> (Checked, usize, usize) {
+    let mut report = Report::new(Source::new(file_name, text));
+    let mut workflows = Workflows::new(catalog, nest, text.len());
+    let workflow = lower(&mut report, catalog, &mut workflows);
+    let workflow = workflow.filter(|_| report.errors() == 0);
+    (Checked { workflow, diagnostics: report.finish() }, workflows.text, workflows.depth)
+}
+
+fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'_>) -> Option<Workflow> {
     let root = file::read(report)?;
     let Kind::Map(entries) = &root.kind else {
         report
@@ -99,8 +108,8 @@ fn lower(report: &mut Report, catalog: &dyn Catalog) -> Option<Workflow> {
     credential::find(report, &root);
     let fields = shape::fields(report, entries, &WORKFLOW);
     let start = entries.first().map_or(0..0, |entry| entry.key_span.clone());
-    version(report, fields.get("harvest"), &start);
-    let name = name(report, fields.get("name"), &start);
+    version(report, &fields, &start);
+    let name = name(report, &fields, &start);
     let description =
         fields.get("description").and_then(|entry| shape::text(report, entry, "description: what it is for"));
     let (input_types, inputs) =
@@ -113,69 +122,49 @@ fn lower(report: &mut Report, catalog: &dyn Catalog) -> Option<Workflow> {
         .map(|entry| permission::read(report, entry, &secret_names))
         .unwrap_or_default();
     let mut usage = Usage::default();
-    let sandboxes = {
-        let names = Names {
-            place: "a sandbox",
-            inputs: Some(&input_types),
-            steps: None,
-            step_names: &[],
+    let concurrency = fields.get("concurrency").and_then(|entry| {
+        let names =
+            Names { inputs: Some(&input_types), ..Names::new("the group of a workflow", &secret_names) };
+        concurrency::concurrency(report, entry, &names, &mut usage)
+    });
+    let triggers = fields.get("on").map(|entry| {
+        let started = trigger::Started {
+            workflow: &name,
+            inputs: &inputs,
+            types: &input_types,
             secrets: &secret_names,
-            finished: false,
         };
+        trigger::triggers(report, entry, &started, &mut usage)
+    });
+    let sandboxes = {
+        let names = Names { inputs: Some(&input_types), ..Names::new("a sandbox", &secret_names) };
         sandbox::sandboxes(report, fields.get("sandboxes"), &names, &mut usage)
     };
-    let raw = raw_steps(report, &fields, &start, catalog);
-    let mut known = IndexMap::new();
-    for raw in &raw {
-        let outputs = raw.called.as_ref().map(|called| called.function.outputs.clone());
-        let names = StepNames { uses: raw.uses.unwrap_or_default().to_owned(), outputs, hidden: None };
-        known.insert(raw.id.clone(), KnownStep { finally: raw.finally, names });
-    }
-    let world =
-        World { secrets: &secret_names, sandboxes: &sandboxes, permissions: &permissions, steps: &known };
-    let main_names: Vec<String> =
-        known.iter().filter(|(_, step)| !step.finally).map(|(name, _)| name.clone()).collect();
-    let all_names: Vec<String> = known.keys().cloned().collect();
+    let components = uses::Components::new(catalog);
+    let raw = raw::Reader { report: &mut *report, components, workflows, seen: IndexMap::new() }
+        .file(&fields, &start);
+    let known = world::known(&raw, &input_types, &secret_names);
+    let world = World {
+        inputs: &input_types,
+        secrets: &secret_names,
+        sandboxes: &sandboxes,
+        permissions: &permissions,
+        steps: &known,
+    };
     let (mut steps, mut finally) = (IndexMap::new(), IndexMap::new());
     for raw in &raw {
-        let lookup = |name: &str| {
-            let step = known.get(name)?;
-            let hidden = if name == raw.id {
-                Some("which is itself".to_owned())
-            } else if step.finally && !raw.finally {
-                Some("which runs in `finally`, after it".to_owned())
-            } else {
-                None
-            };
-            Some(StepNames { hidden, ..step.names.clone() })
-        };
-        let names = Names {
-            place: if raw.finally { "a step of `finally`" } else { "a step" },
-            inputs: Some(&input_types),
-            steps: Some(&lookup),
-            step_names: if raw.finally { &all_names } else { &main_names },
-            secrets: &secret_names,
-            finished: raw.finally,
-        };
-        if let Some(step) = step::step(report, raw, &world, &names, &mut usage) {
-            if raw.finally { &mut finally } else { &mut steps }.insert(StepId::new(&raw.id), step);
+        if let Some(step) = step::step(report, raw, &world, &[], &mut usage) {
+            if raw.finally { &mut finally } else { &mut steps }.insert(StepId::new(raw.id), step);
         }
     }
-    cycles(report, &raw, &steps);
-    cycles(report, &raw, &finally);
+    order::cycles(report, &raw, &steps);
+    order::cycles(report, &raw, &finally);
     let outputs = fields.get("outputs").map(|entry| {
-        let lookup = |name: &str| {
-            let step = known.get(name)?;
-            let hidden = step.finally.then(|| "which runs in `finally`".to_owned());
-            Some(StepNames { hidden, ..step.names.clone() })
-        };
+        let view = View::of_outputs(&known);
         let names = Names {
-            place: "an output",
             inputs: Some(&input_types),
-            steps: Some(&lookup),
-            step_names: &main_names,
-            secrets: &secret_names,
-            finished: false,
+            steps: Some(&view),
+            ..Names::new("an output", &secret_names)
         };
         outputs(report, entry, &names, &mut usage)
     });
@@ -189,17 +178,19 @@ fn lower(report: &mut Report, catalog: &dyn Catalog) -> Option<Workflow> {
         secrets,
         sandboxes,
         timeout_ms,
-        concurrency: None,
-        triggers: Vec::new(),
+        concurrency,
+        triggers: triggers.unwrap_or_default(),
         steps,
         finally,
         finally_timeout_ms: FINALLY_TIMEOUT_MS,
         outputs: outputs.unwrap_or_default(),
+        hashes: usage.hashes.into_iter().collect(),
     })
 }
 
-fn version(report: &mut Report, entry: Option<&Entry>, start: &std::ops::Range<usize>) {
-    match entry {
+fn version(report: &mut Report, fields: &shape::Fields<'_>, start: &std::ops::Range<usize>) {
+    match fields.get("harvest") {
+        None if !fields.lacks("harvest") => {}
         None => {
             report
                 .add(
@@ -223,13 +214,15 @@ fn version(report: &mut Report, entry: Option<&Entry>, start: &std::ops::Range<u
     }
 }
 
-fn name(report: &mut Report, entry: Option<&Entry>, start: &std::ops::Range<usize>) -> String {
+fn name(report: &mut Report, fields: &shape::Fields<'_>, start: &std::ops::Range<usize>) -> String {
     /// Names become parts of file names and pages.
     const MAX_NAME: usize = 64;
-    let Some(entry) = entry else {
-        report
-            .add(code::MISSING_KEY, start.clone(), "the workflow has no name")
-            .help("add `name: my-workflow`");
+    let Some(entry) = fields.get("name") else {
+        if fields.lacks("name") {
+            report
+                .add(code::MISSING_KEY, start.clone(), "the workflow has no name")
+                .help("add `name: my-workflow`");
+        }
         return String::new();
     };
     let Some(text) = shape::text(report, entry, "name: my-workflow") else { return String::new() };
@@ -246,96 +239,6 @@ fn name(report: &mut Report, entry: Option<&Entry>, start: &std::ops::Range<usiz
             .help(format!("write a name such as `my-workflow`, of at most {MAX_NAME} characters"));
     }
     text.to_owned()
-}
-
-fn raw_steps<'n>(
-    report: &mut Report,
-    fields: &shape::Fields<'n>,
-    start: &std::ops::Range<usize>,
-    catalog: &dyn Catalog,
-) -> Vec<RawStep<'n>> {
-    const EXAMPLE: &str = "steps: { hello: { uses: exec/run, with: { command: [echo, hello] } } }";
-    let mut components = uses::Components::new(catalog);
-    let mut steps: Vec<RawStep<'n>> = Vec::new();
-    let mut seen: IndexMap<&str, &Entry> = IndexMap::new();
-    for (key, finally) in [("steps", false), ("finally", true)] {
-        let Some(section) = fields.get(key) else {
-            if !finally {
-                report
-                    .add(code::MISSING_KEY, start.clone(), "the workflow has no steps")
-                    .help(format!("add `{EXAMPLE}`"));
-            }
-            continue;
-        };
-        let entries = shape::mapping(report, section, &EXAMPLE.replace("steps", key)).unwrap_or_default();
-        if entries.is_empty() && matches!(section.value.kind, Kind::Map(_)) {
-            report
-                .add(code::MISSING_KEY, section.key_span.clone(), format!("`{key}` is empty"))
-                .help(format!("write `{}`", EXAMPLE.replace("steps", key)));
-        }
-        for entry in entries {
-            shape::data_name(report, entry, "a step");
-            if let Some(first) = seen.get(entry.key.as_str()) {
-                report
-                    .add(
-                        code::DUPLICATE_KEY,
-                        entry.key_span.clone(),
-                        format!("there are two steps `{}`", entry.key),
-                    )
-                    .also(first.key_span.clone(), "the first one")
-                    .help("rename one of them");
-                continue;
-            }
-            seen.insert(&entry.key, entry);
-            let example = format!("{}: {{ uses: exec/run, with: {{ command: [echo, hello] }} }}", entry.key);
-            let known = shape::mapping(report, entry, &example);
-            let unsupported =
-                known.unwrap_or_default().iter().any(|entry| step::STEP.later.contains(&entry.key.as_str()));
-            let step_fields = shape::fields(report, known.unwrap_or_default(), &step::STEP);
-            let uses =
-                step_fields.get("uses").and_then(|entry| shape::text(report, entry, "uses: git/clone"));
-            // `approve:` and a group of `steps:` have no `uses`; that they are not supported is said already.
-            if step_fields.get("uses").is_none() && known.is_some() && !unsupported {
-                report
-                    .add(
-                        code::MISSING_KEY,
-                        entry.key_span.clone(),
-                        format!("step `{}` does not say what it uses", entry.key),
-                    )
-                    .help("add `uses: component/function`, such as `uses: exec/run`");
-            }
-            let called = match (step_fields.get("uses"), uses) {
-                (Some(entry), Some(text)) => components.find(report, &entry.value, text),
-                _ => None,
-            };
-            steps.push(RawStep { id: entry.key.clone(), entry, fields: step_fields, uses, called, finally });
-        }
-    }
-    steps
-}
-
-fn cycles(report: &mut Report, raw: &[RawStep<'_>], steps: &IndexMap<StepId, super::model::Step>) {
-    let index = |name: &str| steps.get_index_of(name);
-    let edges: Vec<_> = steps
-        .values()
-        .enumerate()
-        .flat_map(|(from, step)| step::edges(step).filter_map(move |to| Some((from, index(to)?))))
-        .collect();
-    for cycle in graph::cycles(steps.len(), &edges) {
-        let ids: Vec<&str> =
-            cycle.iter().filter_map(|at| steps.get_index(*at)).map(|(id, _)| id.as_str()).collect();
-        let Some(first) = ids.first() else { continue };
-        let path = ids.iter().chain([first]).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" -> ");
-        let spans: Vec<_> = ids
-            .iter()
-            .filter_map(|id| raw.iter().find(|raw| raw.id == *id))
-            .map(|raw| raw.entry.key_span.clone())
-            .collect();
-        let Some(span) = spans.first() else { continue };
-        report
-            .add(code::CYCLE, span.clone(), format!("these steps wait for each other: {path}"))
-            .help("remove one of the `needs` or `${{ steps... }}` between them");
-    }
 }
 
 fn outputs(

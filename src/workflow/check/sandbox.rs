@@ -19,12 +19,13 @@ pub(super) const DEFAULT_NAME: &str = "box";
 const SANDBOX: Keys = Keys {
     what: "a sandbox",
     known: &["image", "volumes", "env", "cpu", "memory", "network", "timeout", "workdir", "user", "keep"],
+    near: &[],
     later: &["idle-timeout", "gpu", "region", "secrets", "ports"],
 };
 
-const IMAGE: Keys = Keys { what: "an image", known: &["ref", "fallback"], later: &[] };
+const IMAGE: Keys = Keys { what: "an image", known: &["ref", "fallback"], near: &[], later: &[] };
 
-const NETWORK: Keys = Keys { what: "a network", known: &["allow"], later: &["deny"] };
+const NETWORK: Keys = Keys { what: "a network", known: &["allow"], near: &[], later: &["deny"] };
 
 /// A sandbox with this machine's own userland and no network.
 pub(super) fn plain() -> SandboxTemplate {

@@ -7,12 +7,15 @@ use crate::workflow::literal::{self, shown};
 use crate::workflow::suggest;
 use crate::workflow::types::Type;
 use serde_json::Value;
+use std::ops::Range;
 
 /// The keys of one kind of mapping.
 pub(super) struct Keys {
     /// What the mapping is, for messages: `a step`.
     pub(super) what: &'static str,
     pub(super) known: &'static [&'static str],
+    /// Keys that a misspelled key may have meant, though it has no place here.
+    pub(super) near: &'static [&'static str],
     /// Keys of the language that this version does not carry out: refused, never ignored.
     pub(super) later: &'static [&'static str],
 }
@@ -20,11 +23,18 @@ pub(super) struct Keys {
 /// A mapping whose keys are known.
 pub(super) struct Fields<'n> {
     entries: Vec<&'n Entry>,
+    /// Keys that misspelled ones seem to mean.
+    meant: Vec<String>,
 }
 
 impl<'n> Fields<'n> {
     pub(super) fn get(&self, key: &str) -> Option<&'n Entry> {
         self.entries.iter().copied().find(|entry| entry.key == key)
+    }
+
+    /// Whether the key is missing; one that is only misspelled is reported already.
+    pub(super) fn lacks(&self, key: &str) -> bool {
+        self.get(key).is_none() && self.meant.iter().all(|meant| meant != key)
     }
 }
 
@@ -49,8 +59,12 @@ pub(super) fn shape(report: &mut Report, key: &str, node: &Node, wanted: &str, e
 }
 
 /// The fields of a mapping; reports keys that it does not have.
-pub(super) fn fields<'n>(report: &mut Report, entries: &'n [Entry], keys: &Keys) -> Fields<'n> {
-    let mut known = Vec::new();
+pub(super) fn fields<'n>(
+    report: &mut Report,
+    entries: impl IntoIterator<Item = &'n Entry>,
+    keys: &Keys,
+) -> Fields<'n> {
+    let (mut known, mut meant) = (Vec::new(), Vec::new());
     for entry in entries {
         let key = entry.key.as_str();
         if keys.known.contains(&key) {
@@ -69,23 +83,26 @@ pub(super) fn fields<'n>(report: &mut Report, entries: &'n [Entry], keys: &Keys)
         }
         let respelled = key.replace('_', "-");
         let diagnostic;
-        if keys.known.contains(&respelled.as_str()) || keys.later.contains(&respelled.as_str()) {
+        let somewhere = [keys.known, keys.near, keys.later].concat();
+        if somewhere.contains(&respelled.as_str()) {
             let message = format!("unknown key `{key}`: keys of the grammar are written with hyphens");
             diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
-            diagnostic.help(format!("write `{respelled}`")).fix(respelled);
+            diagnostic.help(format!("write `{respelled}`")).fix(respelled.clone());
+            meant.push(respelled);
         } else {
             let message = format!("unknown key `{key}` in {}", keys.what);
             diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
             let listed = suggest::listed(keys.known.iter().copied());
-            match suggest::nearest(key, keys.known.iter().copied()) {
+            match suggest::nearest(key, keys.known.iter().chain(keys.near).copied()) {
                 Some(near) => {
+                    meant.push(near.to_owned());
                     diagnostic.help(format!("did you mean `{near}`? The keys are {listed}")).fix(near)
                 }
                 None => diagnostic.help(format!("the keys are {listed}")),
             };
         }
     }
-    Fields { entries: known }
+    Fields { entries: known, meant }
 }
 
 /// The text of a scalar.
@@ -118,6 +135,34 @@ pub(super) fn scalar(report: &mut Report, entry: &Entry, ty: &Type, example: &st
             None
         }
     }
+}
+
+/// A whole number in a range.
+pub(super) fn whole(
+    report: &mut Report,
+    entry: &Entry,
+    range: std::ops::RangeInclusive<u32>,
+    help: &str,
+) -> Option<u32> {
+    let example = range.start().to_string();
+    let value = scalar(report, entry, &Type::Int, &example)?.as_i64()?;
+    let found = u32::try_from(value).ok().filter(|value| range.contains(value));
+    if found.is_none() {
+        let message = format!("`{}` must be from {} to {}", entry.key, range.start(), range.end());
+        report.add(code::BAD_VALUE, entry.value.span.clone(), message).help(help);
+    }
+    found
+}
+
+/// `true` or `false`; false where it is neither, which is reported.
+pub(super) fn truth(report: &mut Report, entry: &Entry) -> bool {
+    scalar(report, entry, &Type::Bool, "true").is_some_and(|value| value == true)
+}
+
+/// One of a few words.
+pub(super) fn word(report: &mut Report, entry: &Entry, words: &[&str]) -> Option<String> {
+    let ty = Type::Enum(words.iter().map(|word| (*word).to_owned()).collect());
+    scalar(report, entry, &ty, words.first().copied().unwrap_or_default())?.as_str().map(str::to_owned)
 }
 
 /// A duration above zero, in milliseconds.
@@ -156,11 +201,15 @@ pub(super) fn texts<'n>(report: &mut Report, entry: &'n Entry, example: &str) ->
     texts
 }
 
-/// Whether `name` is a data name; reports it where not.
+/// Whether the key is a data name; reports it where not.
 pub(super) fn data_name(report: &mut Report, entry: &Entry, what: &str) -> bool {
+    named(report, &entry.key, entry.key_span.clone(), what)
+}
+
+/// Whether `name` is a data name; reports it where not.
+pub(super) fn named(report: &mut Report, name: &str, span: Range<usize>, what: &str) -> bool {
     /// Names become labels, file names and columns.
     const MAX_NAME: usize = 64;
-    let name = entry.key.as_str();
     let good = |name: &str| {
         name.len() <= MAX_NAME
             && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -183,7 +232,7 @@ pub(super) fn data_name(report: &mut Report, entry: &Entry, what: &str) -> bool 
         }
     }
     let message = format!("`{}` is no name for {what}: names are lower case with underscores", shown(name));
-    let diagnostic = report.add(code::BAD_NAME, entry.key_span.clone(), message);
+    let diagnostic = report.add(code::BAD_NAME, span, message);
     if good(&corrected) {
         diagnostic.help(format!("write `{corrected}`")).fix(corrected);
     } else {

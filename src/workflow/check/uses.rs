@@ -93,6 +93,12 @@ impl<'c> Components<'c> {
     }
 }
 
+/// Whether `uses:` names a workflow file and no component.
+pub(super) fn names_workflow(text: &str) -> bool {
+    let path = text.split(['#', '@']).next().unwrap_or_default();
+    !text.contains("://") && (path.ends_with(".yaml") || path.ends_with(".yml"))
+}
+
 struct Form<'t> {
     component: &'t str,
     function: &'t str,
@@ -119,9 +125,6 @@ fn form(text: &str) -> Result<Form<'_>, Refusal> {
         Some((path, function)) => (path, Some(function)),
         None => (text, None),
     };
-    if path.ends_with(".yaml") || path.ends_with(".yml") {
-        return later("sub-workflows");
-    }
     if path.ends_with(".wasm") {
         return match function {
             Some(function) if !function.is_empty() => {

@@ -122,25 +122,59 @@ impl Values<'_> {
     }
 
     /// A bare expression that must be a bool, as in `if:`.
-    pub(super) fn condition(&mut self, node: &Node, text: &str) -> Option<Expression> {
-        let (trimmed, lead) = (text.trim(), text.len() - text.trim_start().len());
-        if let Some(at) = text.find("${{") {
-            let diagnostic = self.report.add(
-                code::EXPRESSION_SYNTAX,
-                node.locate(&self.report.source, at, "${{"),
-                "a condition is an expression already, without `${{ }}`",
-            );
-            if let Ok([Piece::Hole { text: inner, .. }]) = template::split(trimmed).as_deref() {
-                diagnostic.help(format!("write `if: {inner}`"));
-            } else {
-                diagnostic.help(
-                    "write the whole condition as one expression, such as `if: inputs.level == 'high'`",
-                );
-            }
+    pub(super) fn condition(&mut self, entry: &Entry, text: &str) -> Option<Expression> {
+        if text.contains("${{") {
+            let help = match only_hole(text) {
+                Some((inner, _)) => format!("write `{}: {inner}`", entry.key),
+                None => {
+                    "write the whole condition as one expression, such as `if: inputs.level == 'high'`".into()
+                }
+            };
+            self.braces(&entry.value, text, "a condition", help);
             return None;
         }
-        let (_, fine) = self.hole(node, trimmed, lead, Wanted::Condition);
+        self.bare(&entry.value, text, Wanted::Condition)
+    }
+
+    /// A bare expression, as the parts of a cache's key are.
+    pub(super) fn bare(&mut self, node: &Node, text: &str, wanted: Wanted<'_>) -> Option<Expression> {
+        if text.contains("${{") {
+            let help = match only_hole(text) {
+                Some((inner, _)) => format!("write `{inner}`"),
+                None => "write one expression, such as `inputs.repo + '/' + inputs.branch`".into(),
+            };
+            self.braces(node, text, "this", help);
+            return None;
+        }
+        let (trimmed, lead) = (text.trim(), text.len() - text.trim_start().len());
+        let (_, fine) = self.hole(node, trimmed, lead, wanted);
         fine.then(|| Expression(trimmed.to_owned()))
+    }
+
+    /// An expression that may be written bare or as exactly one `${{ }}`, with its type.
+    pub(super) fn expression(
+        &mut self,
+        node: &Node,
+        text: &str,
+        wanted: Wanted<'_>,
+    ) -> Option<(Expression, Option<Type>)> {
+        let Some((inner, offset)) = only_expression(text) else {
+            let help = "write one expression, such as `${{ steps.registry.repos }}`";
+            let span = node.locate(&self.report.source, text.find("${{").unwrap_or_default(), "${{");
+            self.report
+                .add(code::EXPRESSION_SYNTAX, span, "this is text with expressions in it, not one expression")
+                .help(help);
+            return None;
+        };
+        let (ty, fine) = self.hole(node, &inner, offset, wanted);
+        fine.then_some((Expression(inner), ty))
+    }
+
+    fn braces(&mut self, node: &Node, text: &str, what: &str, help: String) {
+        let at = text.find("${{").unwrap_or_default();
+        let span = node.locate(&self.report.source, at, "${{");
+        let message = format!("{what} is an expression already, without `${{{{ }}}}`");
+        self.report.add(code::EXPRESSION_SYNTAX, span, message).help(help);
     }
 
     fn wrong(&mut self, node: &Node, message: String, help: Option<String>) {
@@ -309,6 +343,23 @@ impl Values<'_> {
             }
         }
     }
+}
+
+/// The expression of a text that is exactly one `${{ }}`, and where it stands.
+fn only_hole(text: &str) -> Option<(String, usize)> {
+    let lead = text.len() - text.trim_start().len();
+    match template::split(text.trim()).as_deref() {
+        Ok([Piece::Hole { text, offset }]) => Some((text.clone(), lead + offset)),
+        _ => None,
+    }
+}
+
+/// The expression of a text that is exactly one `${{ }}`, or an expression without them.
+pub(super) fn only_expression(text: &str) -> Option<(String, usize)> {
+    if text.contains("${{") {
+        return only_hole(text);
+    }
+    Some((text.trim().to_owned(), text.len() - text.trim_start().len()))
 }
 
 fn item_of(what: &str) -> String {

@@ -4,7 +4,7 @@ use super::{checked, rendered};
 use crate::id::StepId;
 use crate::network::Network;
 use crate::workflow::Workflow;
-use crate::workflow::model::{Expression, Read, Template};
+use crate::workflow::model::{Action, Expression, Keep, OnConflict, Overlap, Read, Template, Times, Trigger};
 use crate::workflow::types::Type;
 use serde_json::json;
 
@@ -54,6 +54,7 @@ secrets:
   github: { from: [modal:harvest-github/GITHUB_TOKEN, env:GITHUB_TOKEN], optional: true }
   claude: { from: env:CLAUDE_CODE_OAUTH_TOKEN, optional: true }
   gemini: { from: modal:harvest-mcp/GEMINI_API_KEY, optional: true }
+concurrency: { group: "agent/${{ inputs.repo }}/${{ inputs.branch.orValue('') }}", limit: 1, on-conflict: queue }
 timeout: 2h
 sandboxes:
   box:
@@ -102,11 +103,16 @@ steps:
 
         Session ${{ steps.agent.session_id }} of ${{ steps.agent.turns }} turns.
       no_verify: true
+  review:
+    approve: { message: "Push ${{ steps.commit.sha }}?", timeout: 24h, on-timeout: reject }
+    if: inputs.push && has(steps.commit.sha)
   push:
     uses: git/push
     if: inputs.push && has(steps.commit.sha) && steps.commit.sha != steps.clone.sha
+    needs: review
     with: { path: "${{ steps.clone.path }}", ref: "${{ inputs.branch }}", strategy: "${{ inputs.strategy }}" }
     secrets: { token: github }
+    idempotency-key: "${{ steps.commit.sha }}"
 finally:
   save:
     uses: memory/save
@@ -145,14 +151,237 @@ fn the_agent_session() {
         let step = workflow.steps.get(step).or_else(|| workflow.finally.get(step)).unwrap();
         step.reads.iter().map(|read| (read.step.as_str().to_owned(), read.tolerant)).collect::<Vec<_>>()
     };
-    assert_eq!(reads("push"), [("clone".into(), false), ("commit".into(), true)]);
-    assert_eq!(reads("snapshot"), [("clone".into(), false), ("agent".into(), true)]);
+    assert_eq!(reads("push"), [("commit".into(), true), ("clone".into(), false)]);
+    assert_eq!(reads("snapshot"), [("agent".into(), true), ("clone".into(), false)]);
     assert_eq!(workflow.steps["agent"].needs, [StepId::new("identity"), StepId::new("memory")]);
     assert_eq!(workflow.steps["clone"].call().unwrap().attempts.retry.on.len(), 2);
     assert_eq!(workflow.steps["lint"].call().unwrap().with["limit"], Template::Literal(json!(10 << 20)));
     assert_eq!(workflow.inputs["wait"].default, Some(Template::Literal(json!(600_000))));
     assert_eq!(workflow.outputs["sha"].ty, Type::Option(Box::new(Type::String)));
     assert_eq!(workflow.secrets["github"].from, ["modal:harvest-github/GITHUB_TOKEN", "env:GITHUB_TOKEN"]);
+    let concurrency = workflow.concurrency.as_ref().unwrap();
+    assert_eq!((concurrency.limit, concurrency.on_conflict), (1, OnConflict::Queue));
+    let Action::Approve(review) = &workflow.steps["review"].action else { panic!("review is an approval") };
+    assert_eq!((review.timeout_ms, review.approve_on_timeout), (Some(86_400_000), false));
+    assert!(workflow.steps["push"].call().unwrap().idempotency_key.is_some());
+    let again: Workflow = serde_json::from_value(serde_json::to_value(&workflow).unwrap()).unwrap();
+    assert_eq!(again, workflow);
+}
+
+const REFRESH_IMAGES: &str = r#"
+harvest: 1
+name: refresh-images
+description: Rebuild the warm image of every registered repository.
+on:
+  schedule:
+    - id: every-30m
+      every: 30m
+      offset: 7m
+      jitter: 2m
+      overlap: buffer-one
+      catchup: { window: 1h, keep: latest }
+      pause-after-failures: 3
+      inputs: { only: [] }
+    - { id: nightly, cron: "30 2 * * *", time-zone: europe/stockholm, inputs: { force: true } }
+  webhook:
+    - id: push
+      path: /hooks/github
+      verify: { hmac-sha256: github_hook }
+      if: event.ref == 'refs/heads/' + event.repository.default_branch
+      inputs: { only: ["${{ event.repository.full_name }}"] }
+  workflow: [{ name: publish-base-image, status: succeeded }]
+inputs:
+  only: { type: list, items: string, default: [], description: "Empty means every registered repository" }
+  force: { type: bool, default: false }
+secrets:
+  github: { from: modal:harvest-github/GITHUB_TOKEN }
+  github_hook: { from: env:GITHUB_WEBHOOK_SECRET }
+timeout: 25m
+permissions: [repos, images, { http: [hooks.slack.com] }]
+steps:
+  registry:
+    uses: repos/list@1
+    with: { only: "${{ inputs.only }}" }
+  build:
+    for-each: { item: repo, in: "${{ steps.registry.repos }}", key: "${{ repo.full_name }}", parallel: 4, on-failure: continue }
+    steps:
+      head:
+        uses: git/ls_remote@1
+        with: { repo: "${{ repo.full_name }}", ref: "${{ repo.branch }}" }
+        secrets: { token: github }
+        retry: { attempts: 3, backoff: { first: 1s, factor: 2, max: 10s, jitter: full } }
+      image:
+        uses: image/build@1
+        concurrency: { group: "image/${{ repo.full_name }}", limit: 1, on-conflict: queue }
+        cache:
+          key: [repo.full_name, steps.head.sha, "hash('images/base.lock')"]
+          ttl: 24h
+          bypass: inputs.force
+        with: { base: harvest-base, repo: "${{ repo.full_name }}", sha: "${{ steps.head.sha }}", setup: "${{ repo.setup }}" }
+        secrets: { token: github }
+        timeout: 15m
+        retry: { attempts: 2, on: [unavailable, network] }
+      tag:
+        uses: image/tag@1
+        with: { image: "${{ steps.image.id }}", as: "repo-image/${{ repo.full_name }}" }
+finally:
+  report:
+    uses: notify/send
+    if: steps.build.failed.size() > 0
+    with: { to: "slack:#harvest", text: "${{ steps.build.failed.size() }} of ${{ steps.build.total }} images failed: ${{ steps.build.failed.map(f, f.key).join(', ') }}" }
+outputs:
+  built: "${{ steps.build.succeeded.size() }}"
+  cached: "${{ steps.build.items.filter(i, i.steps.image.cached).size() }}"
+"#;
+
+#[test]
+fn the_refresh_of_images() {
+    let workflow = good(REFRESH_IMAGES);
+    let build = &workflow.steps["build"];
+    let Action::ForEach(each) = &build.action else { panic!("build is a loop") };
+    assert_eq!((each.item.as_str(), each.parallel, each.continue_on_failure), ("repo", 4, true));
+    assert_eq!(each.items, Expression("steps.registry.repos".into()));
+    assert_eq!(each.key, Expression("repo.full_name".into()));
+    assert_eq!(build.reads, [Read { step: StepId::new("registry"), tolerant: false }]);
+    let image = &each.steps["image"];
+    assert_eq!(image.reads, [Read { step: StepId::new("head"), tolerant: false }]);
+    let cache = image.call().unwrap().cache.as_ref().unwrap();
+    assert_eq!(cache.key.len(), 3);
+    assert_eq!((cache.ttl_ms, &cache.bypass), (Some(86_400_000), &Some(Expression("inputs.force".into()))));
+    assert_eq!(workflow.hashes, ["images/base.lock"]);
+    assert_eq!((&workflow.outputs["built"].ty, &workflow.outputs["cached"].ty), (&Type::Int, &Type::Int));
+    assert_eq!(
+        build.outputs.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(),
+        ["total", "items", "succeeded", "failed"]
+    );
+    let again: Workflow = serde_json::from_value(serde_json::to_value(&workflow).unwrap()).unwrap();
+    assert_eq!(again, workflow);
+}
+
+#[test]
+fn what_starts_the_refresh() {
+    let workflow = good(REFRESH_IMAGES);
+    let [
+        Trigger::Schedule(often),
+        Trigger::Schedule(nightly),
+        Trigger::Webhook(push),
+        Trigger::Workflow(after),
+    ] = workflow.triggers.as_slice()
+    else {
+        panic!("{:?}", workflow.triggers)
+    };
+    assert_eq!(often.times, Times::Every { every_ms: 1_800_000, offset_ms: 420_000 });
+    assert_eq!((often.jitter_ms, often.overlap), (120_000, Overlap::BufferOne));
+    assert_eq!(
+        (often.catch_up_ms, often.keep, often.pause_after_failures),
+        (3_600_000, Keep::Latest, Some(3))
+    );
+    assert_eq!(often.inputs["only"], Template::Literal(json!([])));
+    let stockholm = Times::Cron { expression: "30 2 * * *".into(), time_zone: "Europe/Stockholm".into() };
+    assert_eq!(nightly.times, stockholm);
+    assert_eq!((nightly.overlap, nightly.catch_up_ms), (Overlap::Skip, 3_600_000));
+    assert_eq!((push.path.as_str(), push.hmac_sha256.as_str()), ("/hooks/github", "github_hook"));
+    assert!(push.condition.is_some() && matches!(push.inputs["only"], Template::List(_)));
+    assert_eq!(
+        (after.name.as_str(), after.status.as_slice()),
+        ("publish-base-image", &["succeeded".to_owned()][..])
+    );
+}
+
+#[test]
+fn every_type_of_input() {
+    let workflow = good(
+        r#"
+harvest: 1
+name: w
+inputs:
+  text: { type: string, pattern: '^[a-z]+$', min: 1, max: 9, multiline: true, description: Some text }
+  count: { type: int, default: 3, min: 1 }
+  ratio: { type: float, default: 0.5, max: 1 }
+  wanted: { type: bool, optional: true }
+  wait: { type: duration, default: 1h 30m, max: 2h }
+  room: { type: size, default: 4GiB }
+  mode: { type: enum, values: [fast, slow], default: fast }
+  tags: { type: list, items: { type: enum, values: [a, b] }, default: [a], max: 2 }
+  author: { type: object, fields: { name: string, age: { type: int, optional: true } }, default: { name: Ann } }
+  data: { type: json, default: { any: [1, x] } }
+steps:
+  a: { uses: exec/run, with: { command: [echo, "${{ json(inputs) }}", "${{ inputs.data.any[1] }}"] } }
+"#,
+    );
+    let types: Vec<_> = workflow.inputs.values().map(|input| input.ty.to_string()).collect();
+    insta::assert_snapshot!(types.join("\n"), @r#"
+    string
+    int
+    float
+    bool?
+    duration
+    size
+    enum(fast | slow)
+    list<enum(a | b)>
+    { name: string, age: int? }
+    any
+    "#);
+    assert_eq!(workflow.inputs["data"].default, Some(Template::Literal(json!({"any": [1, "x"]}))));
+}
+
+#[test]
+fn a_loop_waits_for_what_its_steps_read() {
+    let workflow = good(
+        r#"
+harvest: 1
+name: w
+inputs: { names: { type: list, items: string } }
+steps:
+  one: { uses: exec/run, with: { command: [ls] } }
+  two: { uses: exec/run, with: { command: [ls] } }
+  loop:
+    for-each: { item: name, in: inputs.names, key: name }
+    continue-on-error: true
+    needs: two
+    steps:
+      a: { uses: exec/run, with: { command: [echo, "${{ name }}", "${{ steps.one.stdout }}"] } }
+      b: { uses: exec/run, if: "has(steps.two.stdout)", needs: a, with: { command: [ls] } }
+  over:
+    for-each: { item: done, in: "${{ steps.loop.succeeded }}", key: "${{ done.key }}" }
+    steps:
+      c: { uses: exec/run, with: { command: [echo, "${{ done.steps.a.stdout.orValue(done.item) }}"] } }
+"#,
+    );
+    let step = &workflow.steps["loop"];
+    let reads: Vec<_> = step.reads.iter().map(|read| (read.step.as_str(), read.tolerant)).collect();
+    assert_eq!(reads, [("one", false), ("two", true)]);
+    assert_eq!((step.continue_on_error, &step.needs), (true, &vec![StepId::new("two")]));
+    let Action::ForEach(each) = &step.action else { panic!("it is a loop") };
+    assert_eq!((each.parallel, each.continue_on_failure), (8, false));
+    assert!(each.steps.values().all(|step| step.reads.is_empty()));
+    assert_eq!(each.steps["b"].needs, [StepId::new("a")]);
+}
+
+#[test]
+fn a_workflow_as_a_step() {
+    let workflow = good(
+        r#"
+harvest: 1
+name: w
+steps:
+  sub:
+    uses: ./publish.yaml
+    with: { repo: acme/tools }
+    timeout: 1h
+    retry: { attempts: 2, on: [failed, host-lost] }
+    concurrency: { group: publish, limit: 2, on-conflict: reject }
+outputs:
+  sha: "${{ steps.sub.sha }}"
+  told: "${{ steps.sub.told }}"
+"#,
+    );
+    let Action::Workflow(sub) = &workflow.steps["sub"].action else { panic!("it is a workflow") };
+    assert_eq!(sub.definition.name, "publish");
+    assert_eq!(sub.with["repo"], Template::Literal(json!("acme/tools")));
+    assert_eq!(sub.attempts.timeout_ms, Some(3_600_000));
+    assert_eq!(workflow.outputs["sha"].ty, Type::String);
+    assert_eq!(workflow.outputs["told"].ty, Type::Option(Box::new(Type::Bool)));
     let again: Workflow = serde_json::from_value(serde_json::to_value(&workflow).unwrap()).unwrap();
     assert_eq!(again, workflow);
 }

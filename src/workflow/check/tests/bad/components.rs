@@ -125,13 +125,13 @@ steps:
     uses: ./other.yaml
 "#;
     insta::assert_snapshot!(bad(file), @r#"
-    error[E0205]: sub-workflows are not supported yet
+    error[E0410]: `./other.yaml` cannot be used as a workflow
      --> w.yaml:6:11
       |
     6 |     uses: ./other.yaml
       |           ^^^^^^^^^^^^
       |
-      = help: write `component/function`, such as `git/clone`, or `./file.wasm#function`
+      = help: there is no file other.yaml
     "#);
 }
 

@@ -16,7 +16,7 @@ steps:
     3 | setps: {}
       | ^^^^^
       |
-      = help: did you mean `steps`? The keys are `harvest`, `name`, `description`, `inputs`, `secrets`, `timeout`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
+      = help: did you mean `steps`? The keys are `harvest`, `name`, `description`, `on`, `inputs`, `secrets`, `concurrency`, `timeout`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
     "#);
 }
 
@@ -37,7 +37,7 @@ steps:
     8 |     shell: bash
       |     ^^^^^
       |
-      = help: the keys are `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry` and `permissions`
+      = help: the keys are `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
     "#);
 }
 
@@ -70,53 +70,16 @@ steps:
   a:
     uses: exec/run
     with: { command: [ls] }
-    for-each: { item: x, in: [1], key: x }
+    env: { A: b }
 "#;
     insta::assert_snapshot!(bad(file), @r#"
-    error[E0205]: `for-each` is not supported yet
+    error[E0205]: `env` is not supported yet
      --> w.yaml:8:5
       |
-    8 |     for-each: { item: x, in: [1], key: x }
-      |     ^^^^^^^^
+    8 |     env: { A: b }
+      |     ^^^
       |
-      = help: remove it; a step has the keys `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry` and `permissions`
-    "#);
-}
-
-#[test]
-fn approve_step() {
-    let file = r#"
-steps:
-  clone: { uses: git/clone, with: { repo: a/b } }
-  a:
-    approve: { message: Go? }
-"#;
-    insta::assert_snapshot!(bad(file), @r#"
-    error[E0205]: `approve` is not supported yet
-     --> w.yaml:6:5
-      |
-    6 |     approve: { message: Go? }
-      |     ^^^^^^^
-      |
-      = help: remove it; a step has the keys `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry` and `permissions`
-    "#);
-}
-
-#[test]
-fn trigger() {
-    let file = r#"
-on: { schedule: [] }
-steps:
-  a: { uses: exec/run, with: { command: [ls] } }
-"#;
-    insta::assert_snapshot!(bad(file), @r#"
-    error[E0205]: `on` is not supported yet
-     --> w.yaml:3:1
-      |
-    3 | on: { schedule: [] }
-      | ^^
-      |
-      = help: remove it; a workflow has the keys `harvest`, `name`, `description`, `inputs`, `secrets`, `timeout`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
+      = help: remove it; a step has the keys `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
     "#);
 }
 
@@ -447,7 +410,7 @@ steps:
     4 |   x: { default: 3 }
       |   ^
       |
-      = help: add `type:`, one of `string`, `int`, `float`, `bool`, `duration`, `size`, `enum`, `list` and `object`
+      = help: add `type:`, one of `string`, `int`, `float`, `bool`, `duration`, `size`, `enum`, `list`, `object` and `json`
     "#);
 }
 

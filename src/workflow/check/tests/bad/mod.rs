@@ -1,9 +1,15 @@
 //! Files with one mistake each, and the one diagnostic that each gets.
 
+mod approve;
+mod cache;
 mod components;
 mod expressions;
+mod for_each;
 mod grammar;
+mod groups;
 mod order;
+mod sub_workflow;
+mod triggers;
 mod warnings;
 mod yaml;
 

@@ -1,0 +1,122 @@
+//! How long attempts may take, and when another one follows.
+
+use super::shape::{self, Fields, Keys};
+use crate::step::ErrorKind;
+use crate::workflow::code;
+use crate::workflow::diagnostic::Report;
+use crate::workflow::file::Entry;
+use crate::workflow::model::{Attempts, Retry};
+use crate::workflow::suggest;
+use crate::workflow::types::Type;
+
+/// Most attempts of one step; beyond that a schedule is what is meant.
+const MAX_ATTEMPTS: u32 = 100;
+
+const RETRY: Keys =
+    Keys { what: "`retry`", known: &["attempts", "backoff", "on"], near: &[], later: &["resume"] };
+
+const BACKOFF: Keys =
+    Keys { what: "`backoff`", known: &["first", "factor", "max", "jitter"], near: &[], later: &[] };
+
+/// `timeout`, `idle-timeout` and `retry` of a step. `own` are the kinds of error that `who` raises by itself; `None`
+/// where they are not known, for a reason that is reported.
+pub(super) fn attempts(
+    report: &mut Report,
+    fields: &Fields<'_>,
+    who: &str,
+    own: Option<&[ErrorKind]>,
+) -> Attempts {
+    Attempts {
+        timeout_ms: fields.get("timeout").and_then(|entry| shape::duration(report, entry)),
+        idle_timeout_ms: fields.get("idle-timeout").and_then(|entry| shape::duration(report, entry)),
+        retry: fields.get("retry").map(|entry| retry(report, entry, who, own)).unwrap_or_default(),
+    }
+}
+
+/// When another attempt follows. `own` are the kinds of error that `who` raises by itself; `None` where they are not
+/// known, for a reason that is reported.
+fn retry(report: &mut Report, entry: &Entry, who: &str, own: Option<&[ErrorKind]>) -> Retry {
+    const EXAMPLE: &str = "retry: { attempts: 3 }";
+    let mut retry = Retry::default();
+    let Some(entries) = shape::mapping(report, entry, EXAMPLE) else { return retry };
+    let fields = shape::fields(report, entries, &RETRY);
+    match fields.get("attempts") {
+        Some(entry) => {
+            let help = "it counts all attempts, the first one too";
+            if let Some(attempts) = shape::whole(report, entry, 1..=MAX_ATTEMPTS, help) {
+                retry.attempts = attempts;
+            }
+        }
+        None if !fields.lacks("attempts") => {}
+        None => {
+            report
+                .add(
+                    code::MISSING_KEY,
+                    entry.key_span.clone(),
+                    "`retry` does not say how many attempts there are",
+                )
+                .help("add `attempts: 3`; it counts the first one too");
+        }
+    }
+    if let Some(entry) = fields.get("backoff")
+        && let Some(entries) = shape::mapping(report, entry, "backoff: { first: 2s, factor: 2, max: 30s }")
+    {
+        let fields = shape::fields(report, entries, &BACKOFF);
+        backoff(report, &fields, &mut retry);
+    }
+    let Some(entry) = fields.get("on") else { return retry };
+    for (kind, node) in shape::texts(report, entry, "on: [network]") {
+        let raisable = |kind: &str| {
+            let own = own.is_none_or(|own| own.iter().any(|known| known.as_str() == kind));
+            own || ErrorKind::HOST.iter().any(|known| known.as_str() == kind)
+        };
+        if !raisable(kind) {
+            let host = ErrorKind::HOST;
+            let own = own.unwrap_or_default().iter().map(ErrorKind::as_str);
+            let kinds = own.chain(host.iter().map(ErrorKind::as_str)).filter(|kind| *kind != "cancelled");
+            let kinds: Vec<_> = kinds.collect();
+            let near = suggest::nearest(kind, kinds.iter().copied()).map(str::to_owned);
+            let diagnostic = report
+                .add(code::RETRY_KIND, node.span.clone(), format!("{who} cannot fail with `{kind}`"))
+                .help(suggest::help("it can fail with", kind, kinds.iter().copied()));
+            if let Some(near) = near {
+                diagnostic.fix(near);
+            }
+        }
+        retry.on.push(ErrorKind::new(kind));
+    }
+    retry
+}
+
+fn backoff(report: &mut Report, fields: &Fields<'_>, retry: &mut Retry) {
+    if let Some(first) = fields.get("first").and_then(|entry| shape::duration(report, entry)) {
+        retry.first_ms = first;
+        retry.max_ms = retry.max_ms.max(first);
+    }
+    if let Some(entry) = fields.get("factor")
+        && let Some(factor) = shape::scalar(report, entry, &Type::Float, "2").and_then(|value| value.as_f64())
+    {
+        if (1.0..=100.0).contains(&factor) {
+            retry.factor = factor;
+        } else {
+            report
+                .add(code::BAD_VALUE, entry.value.span.clone(), "`factor` must be from 1 to 100")
+                .help("each delay is that many times the one before; `1` keeps it");
+        }
+    }
+    if let Some(entry) = fields.get("max")
+        && let Some(max) = shape::duration(report, entry)
+    {
+        if fields.get("first").is_some() && max < retry.first_ms {
+            report
+                .add(code::BAD_VALUE, entry.value.span.clone(), "`max` is shorter than `first`")
+                .help("swap them");
+        }
+        retry.max_ms = max;
+        retry.first_ms = retry.first_ms.min(max);
+    }
+    if let Some(entry) = fields.get("jitter") {
+        let jitter = Type::Enum(vec!["none".into(), "full".into()]);
+        retry.jitter = shape::scalar(report, entry, &jitter, "full").is_none_or(|value| value == "full");
+    }
+}

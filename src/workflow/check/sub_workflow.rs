@@ -1,0 +1,314 @@
+//! A step that runs another workflow file: finds and checks that file, and what the step hands to it.
+
+use super::raw::RawStep;
+use super::shape;
+use super::value::Values;
+use super::{concurrency, retry};
+use crate::step::ErrorKind;
+use crate::workflow::cel::typing::{Names, Usage, article, parts};
+use crate::workflow::code;
+use crate::workflow::diagnostic::{Diagnostic, Report};
+use crate::workflow::file::{Entry, Node};
+use crate::workflow::inputs;
+use crate::workflow::model::{Action, Input, SubWorkflow, Template, Workflow};
+use crate::workflow::suggest;
+use crate::workflow::types::{Catalog, Field, Type};
+use indexmap::IndexMap;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most files below one another: more is no structure that a person follows.
+const MAX_DEPTH: usize = 8;
+
+/// Most bytes of text that a workflow is made of, every use of a file counted: all of it travels in `RunStarted`.
+const MAX_TEXT: usize = 4 << 20;
+
+/// Most types that the types of a file's outputs may be built of; they become part of other types.
+const MAX_OUTPUT_TYPES: usize = 1_000;
+
+/// A checked workflow file that another one uses.
+#[derive(Debug)]
+pub(super) struct SubFile {
+    pub(super) definition: Arc<Workflow>,
+    /// Its outputs as the step has them.
+    pub(super) outputs: Vec<Field>,
+    /// Bytes of its text and of all that it uses.
+    text: usize,
+    /// Files below one another, itself included.
+    depth: usize,
+}
+
+/// What is shared by the checks of all files that one file leads to.
+#[derive(Default)]
+pub(super) struct Nest {
+    /// Identity and name of the files that are being checked, outermost first; without the very first.
+    open: RefCell<Vec<(String, String)>>,
+    /// What came of the files that have been checked, by identity.
+    checked: RefCell<HashMap<String, Result<Arc<SubFile>, Refusal>>>,
+}
+
+/// Why a file cannot be used: what is said at each `uses` of it.
+#[derive(Clone)]
+struct Refusal {
+    code: code::Code,
+    message: String,
+    help: String,
+}
+
+/// The workflow files that one file names.
+pub(super) struct Workflows<'c> {
+    catalog: &'c dyn Catalog,
+    nest: &'c Nest,
+    /// Bytes of its text and of all that it uses so far.
+    pub(super) text: usize,
+    /// Files below one another, itself included.
+    pub(super) depth: usize,
+}
+
+impl<'c> Workflows<'c> {
+    pub(super) fn new(catalog: &'c dyn Catalog, nest: &'c Nest, text: usize) -> Self {
+        Self { catalog, nest, text, depth: 1 }
+    }
+
+    /// The workflow that `uses` names; reports where it cannot be used.
+    pub(super) fn find(&mut self, report: &mut Report, node: &Node, uses: &str) -> Option<Arc<SubFile>> {
+        let found = self.load(uses).and_then(|file| {
+            self.text = self.text.saturating_add(file.text);
+            self.depth = self.depth.max(file.depth + 1);
+            if self.text > MAX_TEXT {
+                return Err(Refusal {
+                    code: code::TOO_LARGE,
+                    message: format!("with its sub-workflows the file has more than {} MiB", MAX_TEXT >> 20),
+                    help: "use fewer or smaller sub-workflows; every use counts".into(),
+                });
+            }
+            if self.nest.open.borrow().len() + self.depth > MAX_DEPTH {
+                return Err(too_deep());
+            }
+            Ok(file)
+        });
+        match found {
+            Ok(file) => Some(file),
+            Err(refusal) => {
+                report.add(refusal.code, node.span.clone(), refusal.message).help(refusal.help);
+                None
+            }
+        }
+    }
+
+    fn load(&self, uses: &str) -> Result<Arc<SubFile>, Refusal> {
+        let refuse = |code, message: String, help: &str| Err(Refusal { code, message, help: help.into() });
+        if uses.contains("${{") {
+            let message = "`uses` takes no expression: types are checked before anything runs".into();
+            return refuse(code::BAD_USES, message, "write the file's name");
+        }
+        if !uses.ends_with(".yaml") && !uses.ends_with(".yml") {
+            let path = uses.split(['#', '@']).next().unwrap_or_default();
+            let message = "a sub-workflow has neither functions nor versions".into();
+            return refuse(code::BAD_USES, message, &format!("write `{path}`"));
+        }
+        if !["./", "../", "/"].iter().any(|start| uses.starts_with(start)) {
+            let message = "the path of a sub-workflow starts with `./`".into();
+            return refuse(code::BAD_USES, message, &format!("write `./{uses}`"));
+        }
+        let file = match self.catalog.workflow(uses) {
+            Ok(file) => file,
+            Err(reason) => {
+                return refuse(
+                    code::UNKNOWN_WORKFLOW,
+                    format!("`{uses}` cannot be used as a workflow"),
+                    &reason,
+                );
+            }
+        };
+        {
+            let open = self.nest.open.borrow();
+            if let Some(at) = open.iter().position(|(identity, _)| *identity == file.identity) {
+                let names = open[at..].iter().map(|(_, name)| name.as_str()).chain([file.name.as_str()]);
+                let path = names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" -> ");
+                let message = format!("this workflow uses itself: {path}");
+                return refuse(
+                    code::RECURSION,
+                    message,
+                    "a workflow cannot run itself, not even through another; `for-each` repeats steps",
+                );
+            }
+            if open.len() + 1 >= MAX_DEPTH {
+                return Err(too_deep());
+            }
+        }
+        if let Some(known) = self.nest.checked.borrow().get(&file.identity) {
+            return known.clone();
+        }
+        self.nest.open.borrow_mut().push((file.identity.clone(), file.name.clone()));
+        let (checked, text, depth) =
+            super::check_file(&file.name, &file.text, file.catalog.as_ref(), self.nest);
+        self.nest.open.borrow_mut().pop();
+        let result = match checked.workflow {
+            Some(workflow) => sub_file(workflow, text, depth, &file.name),
+            None => Err(mistakes(uses, &file.name, &checked.diagnostics)),
+        };
+        self.nest.checked.borrow_mut().insert(file.identity, result.clone());
+        result
+    }
+}
+
+fn too_deep() -> Refusal {
+    Refusal {
+        code: code::TOO_LARGE,
+        message: format!("sub-workflows nest deeper than {MAX_DEPTH} files"),
+        help: "let one file use several, in place of one below the other".into(),
+    }
+}
+
+fn sub_file(workflow: Workflow, text: usize, depth: usize, name: &str) -> Result<Arc<SubFile>, Refusal> {
+    let field = |(name, output): (&String, &crate::workflow::model::Output)| Field {
+        name: name.clone(),
+        ty: output.ty.clone(),
+        doc: None,
+    };
+    let outputs: Vec<_> = workflow.outputs.iter().map(field).collect();
+    if outputs.iter().map(|output| parts(&output.ty)).sum::<usize>() > MAX_OUTPUT_TYPES {
+        return Err(Refusal {
+            code: code::TOO_LARGE,
+            message: format!("the outputs of {name} are of types with more than {MAX_OUTPUT_TYPES} parts"),
+            help: "hand out what is needed alone, such as `list.map(i, i.key)`".into(),
+        });
+    }
+    Ok(Arc::new(SubFile { definition: Arc::new(workflow), outputs, text, depth }))
+}
+
+/// The mistakes of a file as one. That files use one another in a circle, or nest too deep, is said as it is.
+fn mistakes(uses: &str, name: &str, diagnostics: &[Diagnostic]) -> Refusal {
+    let errors = || diagnostics.iter().filter(|diagnostic| !diagnostic.code.is_warning());
+    let Some(first) = errors().next() else {
+        // A file without a tree and without an error does not occur; it cannot be used either way.
+        return Refusal {
+            code: code::SUB_WORKFLOW,
+            message: format!("`{uses}` cannot be read"),
+            help: format!("run `harvest check {name}`"),
+        };
+    };
+    let help = format!("run `harvest check {name}`");
+    let nested =
+        first.code == code::RECURSION || first.code == code::TOO_LARGE && first.message == too_deep().message;
+    if nested {
+        return Refusal {
+            code: first.code,
+            message: first.message.clone(),
+            help: first.help.clone().unwrap_or(help),
+        };
+    }
+    let (line, _) = first.source.position(first.span.start);
+    let count = errors().count();
+    let about = if count == 1 { "a mistake:".to_owned() } else { format!("{count} mistakes; the first:") };
+    Refusal {
+        code: code::SUB_WORKFLOW,
+        message: format!("`{uses}` has {about} {} in line {line}: {}", first.code, first.message),
+        help,
+    }
+}
+
+/// Checks a step that runs a workflow. `None` where the file cannot be used, which is reported.
+pub(super) fn sub_workflow(
+    report: &mut Report,
+    raw: &RawStep<'_>,
+    uses: &str,
+    file: Option<&SubFile>,
+    names: &Names<'_>,
+    usage: &mut Usage,
+) -> Option<Action> {
+    let with = raw.fields.get("with");
+    let entries = with.and_then(|entry| shape::mapping(report, entry, "with: { name: value }"));
+    let entries = entries.unwrap_or_default();
+    let Some(file) = file else {
+        for entry in entries {
+            Values { report, names, usage, code: code::WRONG_ARGUMENT }.infer(&entry.value);
+        }
+        return None;
+    };
+    let mut given = IndexMap::new();
+    for entry in entries {
+        if let Some(template) = argument(report, entry, uses, &file.definition.inputs, names, usage) {
+            given.insert(entry.key.clone(), template);
+        }
+    }
+    let span = with.map_or(raw.entry.key_span.clone(), |entry| entry.key_span.clone());
+    for name in missing(&file.definition.inputs, entries) {
+        let ty = &file.definition.inputs[name].ty;
+        let place = if with.is_some() { "add" } else { "add `with:` and in it" };
+        report
+            .add(
+                code::MISSING_PARAMETER,
+                span.clone(),
+                format!("step `{}` does not give `{name}` to {uses}", raw.id),
+            )
+            .help(format!("{place} `{name}: ...`, {}", article(ty)));
+    }
+    let own = ["failed", "rejected"].map(ErrorKind::new);
+    let attempts = retry::attempts(report, &raw.fields, uses, Some(&own));
+    let concurrency =
+        raw.fields.get("concurrency").and_then(|entry| concurrency::concurrency(report, entry, names, usage));
+    Some(Action::Workflow(Box::new(SubWorkflow {
+        uses: uses.to_owned(),
+        definition: file.definition.clone(),
+        with: given,
+        attempts,
+        concurrency,
+    })))
+}
+
+/// One input of another workflow, or of a run that a trigger starts.
+pub(super) fn argument(
+    report: &mut Report,
+    entry: &Entry,
+    label: &str,
+    declared: &IndexMap<String, Input>,
+    names: &Names<'_>,
+    usage: &mut Usage,
+) -> Option<Template> {
+    let mut values = Values { report, names, usage, code: code::WRONG_ARGUMENT };
+    let Some(input) = declared.get(&entry.key) else {
+        values.infer(&entry.value);
+        let known = declared.keys().map(String::as_str);
+        let fix = suggest::nearest(&entry.key, known.clone()).map(str::to_owned);
+        let help = suggest::help("its inputs are", &entry.key, known);
+        let message = format!("{label} has no input `{}`", entry.key);
+        let diagnostic = report.add(code::UNKNOWN_PARAMETER, entry.key_span.clone(), message).help(help);
+        if let Some(fix) = fix {
+            diagnostic.fix(fix);
+        }
+        return None;
+    };
+    let template = values.read(&entry.value, &input.ty, &format!("`{}` of {label}", entry.key))?;
+    if let Template::Literal(value) = &template
+        && let Err(message) = inputs::keeps_limits(input, value)
+    {
+        report
+            .add(
+                code::WRONG_ARGUMENT,
+                entry.value.span.clone(),
+                format!("`{}` of {label} {message}", entry.key),
+            )
+            .help("the workflow's input has this limit");
+        return None;
+    }
+    Some(template)
+}
+
+/// Inputs that must be given and are not. One that is probably meant by an unknown key is not missing as well.
+pub(super) fn missing<'w>(declared: &'w IndexMap<String, Input>, entries: &[Entry]) -> Vec<&'w str> {
+    let given = |name: &str| {
+        entries.iter().any(|entry| {
+            entry.key == name
+                || !declared.contains_key(&entry.key) && suggest::nearest(&entry.key, [name]).is_some()
+        })
+    };
+    declared
+        .iter()
+        .filter(|(_, input)| input.default.is_none() && !matches!(input.ty, Type::Option(_)))
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !given(name))
+        .collect()
+}

@@ -1,0 +1,782 @@
+//! Loops: over what they go, what their steps see, and what others see of them.
+
+use super::bad;
+
+#[test]
+fn no_item() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0202]: the loop gives its item no name
+     --> w.yaml:6:5
+      |
+    6 |     for-each: { in: "${{ inputs.repos }}", key: "${{ repo }}" }
+      |     ^^^^^^^^
+      |
+      = help: add `item: repo`
+    "#);
+}
+
+#[test]
+fn no_list() {
+    let file = r#"
+steps:
+  build:
+    for-each: { item: repo, key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0202]: the loop does not say over which list it goes
+     --> w.yaml:5:5
+      |
+    5 |     for-each: { item: repo, key: "${{ repo }}" }
+      |     ^^^^^^^^
+      |
+      = help: add `in: "${{ inputs.repos }}"`
+    "#);
+}
+
+#[test]
+fn no_key() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0202]: the loop does not say what tells its items apart
+     --> w.yaml:6:5
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}" }
+      |     ^^^^^^^^
+      |
+      = help: add `key: "${{ repo.name }}"`
+    "#);
+}
+
+#[test]
+fn no_steps() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0202]: the loop `build` has no steps
+     --> w.yaml:6:5
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+      |     ^^^^^^^^
+      |
+      = help: add `steps: { build: { uses: exec/run, with: { command: [make] } } }` beside `for-each`
+    "#);
+}
+
+#[test]
+fn steps_without_loop() {
+    let file = r#"
+steps:
+  build:
+    steps:
+      head: { uses: git/ls_remote, with: { repo: a/b } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0207]: `steps` belongs to a loop, but there is no `for-each`
+     --> w.yaml:5:5
+      |
+    5 |     steps:
+      |     ^^^^^
+      |
+      = help: write `for-each: { item: x, in: "${{ inputs.list }}", key: "${{ x }}" }` beside it
+    "#);
+}
+
+#[test]
+fn uses_beside_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  head:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    uses: git/ls_remote
+    with: { repo: "${{ repo }}" }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0207]: `for-each` and `uses` exclude each other
+     --> w.yaml:7:5
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+      |     -------- the other one
+    7 |     uses: git/ls_remote
+      |     ^^^^
+      |
+      = help: put what is done for each item into `steps:` beside `for-each`
+    "#);
+}
+
+#[test]
+fn timeout_of_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    timeout: 5m
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0207]: `timeout` has no place beside `for-each`
+     --> w.yaml:7:5
+      |
+    7 |     timeout: 5m
+      |     ^^^^^^^
+      |
+      = help: write it in the steps of the loop; beside `for-each` stand `steps`, `needs`, `if` and `continue-on-error`
+    "#);
+}
+
+#[test]
+fn unknown_key_of_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}", paralel: 2 }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0201]: unknown key `paralel` in `for-each`
+     --> w.yaml:6:76
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}", paralel: 2 }
+      |                                                                            ^^^^^^^
+      |
+      = help: did you mean `parallel`? The keys are `item`, `in`, `key`, `parallel` and `on-failure`
+    "#);
+}
+
+#[test]
+fn too_parallel() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}", parallel: 100 }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0204]: `parallel` must be from 1 to 64
+     --> w.yaml:6:86
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}", parallel: 100 }
+      |                                                                                      ^^^
+      |
+      = help: it is how many items are at work at once
+    "#);
+}
+
+#[test]
+fn on_failure() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}", on-failure: ignore }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0204]: `on-failure`: `ignore` is none of its values
+     --> w.yaml:6:88
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}", on-failure: ignore }
+      |                                                                                        ^^^^^^
+      |
+      = help: it is one of: `stop` and `continue`
+    "#);
+}
+
+#[test]
+fn list_in_yaml() {
+    let file = r#"
+steps:
+  build:
+    for-each: { item: name, in: [api, web], key: "${{ name }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ name }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0203]: `in` must be an expression, not a list
+     --> w.yaml:5:33
+      |
+    5 |     for-each: { item: name, in: [api, web], key: "${{ name }}" }
+      |                                 ^^^^^^^^^^
+      |
+      = help: write `in: "${{ ['api', 'web'] }}"`
+    "#);
+}
+
+#[test]
+fn no_list_but_text() {
+    let file = r#"
+inputs: { repos: string }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0313]: a loop needs a list, not a string
+     --> w.yaml:6:38
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+      |                                      ^^^^^^^^^^^^
+      |
+      = help: write `inputs.repos.split(' ')` for the words of a text
+    "#);
+}
+
+#[test]
+fn list_that_may_be_absent() {
+    let file = r#"
+inputs: { repos: { type: list, items: string, optional: true } }
+steps:
+  build:
+    for-each: { item: repo, in: inputs.repos, key: repo }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0316]: `inputs.repos` may be absent, but a loop needs a list
+     --> w.yaml:6:33
+      |
+    6 |     for-each: { item: repo, in: inputs.repos, key: repo }
+      |                                 ^^^^^^^^^^^^
+      |
+      = help: write `inputs.repos.orValue([])`
+    "#);
+}
+
+#[test]
+fn two_holes() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0301]: this is text with expressions in it, not one expression
+     --> w.yaml:6:34
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}${{ inputs.repos }}", key: "${{ repo }}" }
+      |                                  ^^^
+      |
+      = help: write one expression, such as `${{ steps.registry.repos }}`
+    "#);
+}
+
+#[test]
+fn key_is_a_record() {
+    let file = r#"
+permissions: [repos]
+steps:
+  registry: { uses: repos/list }
+  build:
+    for-each: { item: repo, in: "${{ steps.registry.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo.url }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0313]: a key must be text or an int, but this is a record { full_name: string, url: string, branch: string, setup: string? }
+     --> w.yaml:7:74
+      |
+    7 |     for-each: { item: repo, in: "${{ steps.registry.repos }}", key: "${{ repo }}" }
+      |                                                                          ^^^^
+      |
+      = help: name one of its fields, such as `repo.full_name`
+    "#);
+}
+
+#[test]
+fn key_may_be_absent() {
+    let file = r#"
+permissions: [repos]
+steps:
+  registry: { uses: repos/list }
+  build:
+    for-each: { item: repo, in: "${{ steps.registry.repos }}", key: "${{ repo.setup }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo.url }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0316]: `repo.setup` may be absent, but every item needs a key
+     --> w.yaml:7:74
+      |
+    7 |     for-each: { item: repo, in: "${{ steps.registry.repos }}", key: "${{ repo.setup }}" }
+      |                                                                          ^^^^^^^^^^
+      |
+      = help: write `repo.setup.orValue('')`
+    "#);
+}
+
+#[test]
+fn key_without_item() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ run.id }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0606]: every item has the same key
+     --> w.yaml:6:61
+      |
+    6 |     for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ run.id }}" }
+      |                                                             ^^^^^^^^^^^^^^^^
+      |
+      = help: write what tells one `repo` from another, such as `${{ repo.name }}`
+    "#);
+}
+
+#[test]
+fn item_with_a_taken_name() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: run, in: "${{ inputs.repos }}", key: "${{ run }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ run }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0208]: the item cannot be called `run`, which is a word of the language
+     --> w.yaml:6:23
+      |
+    6 |     for-each: { item: run, in: "${{ inputs.repos }}", key: "${{ run }}" }
+      |                       ^^^
+      |
+      = help: choose another name, such as `item`
+    "#);
+}
+
+#[test]
+fn item_called_like_a_step() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: head, in: "${{ inputs.repos }}", key: "${{ head }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ head }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0208]: the item cannot be called `head`, which is the name of a step
+     --> w.yaml:6:23
+      |
+    6 |     for-each: { item: head, in: "${{ inputs.repos }}", key: "${{ head }}" }
+      |                       ^^^^
+      |
+      = help: choose another name, such as `item`
+    "#);
+}
+
+#[test]
+fn item_with_hyphen() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: my-repo, in: "${{ inputs.repos }}", key: "${{ my_repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ my_repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0206]: `my-repo` is no name for an item: names are lower case with underscores
+     --> w.yaml:6:23
+      |
+    6 |     for-each: { item: my-repo, in: "${{ inputs.repos }}", key: "${{ my_repo }}" }
+      |                       ^^^^^^^
+      |
+      = help: write `my_repo`
+    "#);
+}
+
+#[test]
+fn unknown_field_of_item() {
+    let file = r#"
+permissions: [repos]
+steps:
+  registry: { uses: repos/list }
+  build:
+    for-each: { item: repo, in: "${{ steps.registry.repos }}", key: "${{ repo.full_name }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo.fullname }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0312]: there is no field `fullname`
+     --> w.yaml:9:60
+      |
+    9 |       head: { uses: git/ls_remote, with: { repo: "${{ repo.fullname }}" } }
+      |                                                            ^^^^^^^^ not a field of { full_name: string, url: string, branch: string, setup: string? }
+      |
+      = help: did you mean `full_name`?
+    "#);
+}
+
+#[test]
+fn item_outside() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+  after: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0310]: nothing is called `repo`
+     --> w.yaml:9:52
+      |
+    9 |   after: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+      |                                                    ^^^^
+      |
+      = help: names that can be used here: `inputs`, `steps` and `run`
+    "#);
+}
+
+#[test]
+fn loop_in_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      inner:
+        for-each: { item: branch, in: "${{ inputs.repos }}", key: "${{ branch }}" }
+        steps:
+          head: { uses: git/ls_remote, with: { repo: "${{ repo }}", ref: "${{ branch }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0605]: a loop inside the loop `build`
+     --> w.yaml:9:9
+      |
+    9 |         for-each: { item: branch, in: "${{ inputs.repos }}", key: "${{ branch }}" }
+      |         ^^^^^^^^
+      |
+      = help: put the inner loop into a workflow of its own, and write `uses: ./inner.yaml` here
+    "#);
+}
+
+#[test]
+fn name_twice() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  head: { uses: git/ls_remote, with: { repo: a/b } }
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0106]: there are two steps `head`
+     --> w.yaml:9:7
+      |
+    5 |   head: { uses: git/ls_remote, with: { repo: a/b } }
+      |   ---- the first one
+    ...
+    9 |       head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+      |       ^^^^
+      |
+      = help: rename one of them
+    "#);
+}
+
+#[test]
+fn read_from_outside() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+outputs:
+  sha: "${{ steps.head.sha }}"
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0604]: an output cannot read step `head`, which runs once for each item of `build`
+      --> w.yaml:10:13
+       |
+    10 |   sha: "${{ steps.head.sha }}"
+       |             ^^^^^^^^^^
+       |
+       = help: read it of each item, as in `steps.build.succeeded.map(i, i.steps.head.OUTPUT)`
+    "#);
+}
+
+#[test]
+fn needed_from_outside() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+  after: { uses: exec/run, needs: head, with: { command: [ls] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0604]: step `head` runs once for each item of `build`
+     --> w.yaml:9:35
+      |
+    9 |   after: { uses: exec/run, needs: head, with: { command: [ls] } }
+      |                                   ^^^^
+      |
+      = help: write `build`, the loop
+    "#);
+}
+
+#[test]
+fn needs_outside() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  before: { uses: exec/run, with: { command: [ls] } }
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, needs: before, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0604]: step `before` is outside the loop `build`
+     --> w.yaml:9:43
+      |
+    9 |       head: { uses: git/ls_remote, needs: before, with: { repo: "${{ repo }}" } }
+      |                                           ^^^^^^
+      |
+      = help: write `needs: [before]` beside the `for-each` of `build`
+    "#);
+}
+
+#[test]
+fn needs_its_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, needs: build, with: { repo: "${{ repo }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0604]: step `head` is part of the loop `build`
+     --> w.yaml:8:43
+      |
+    8 |       head: { uses: git/ls_remote, needs: build, with: { repo: "${{ repo }}" } }
+      |                                           ^^^^^
+      |
+      = help: remove it; `needs` in a loop names other steps of the loop
+    "#);
+}
+
+#[test]
+fn reads_its_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: exec/run, with: { command: [echo, "${{ repo }} of ${{ steps.build.total }}"] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0603]: a step cannot read step `build`, the loop that it is part of
+     --> w.yaml:8:75
+      |
+    8 |       head: { uses: exec/run, with: { command: [echo, "${{ repo }} of ${{ steps.build.total }}"] } }
+      |                                                                           ^^^^^^^^^^^
+      |
+      = help: read the other steps of the loop, or the item
+    "#);
+}
+
+#[test]
+fn cycle_in_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      a: { uses: exec/run, needs: b, with: { command: [echo, "${{ repo }}"] } }
+      b: { uses: exec/run, with: { command: [echo, "${{ steps.a.stdout }}"] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0602]: these steps wait for each other: `a` -> `b` -> `a`
+     --> w.yaml:8:7
+      |
+    8 |       a: { uses: exec/run, needs: b, with: { command: [echo, "${{ repo }}"] } }
+      |       ^
+      |
+      = help: remove one of the `needs` or `${{ steps... }}` between them
+    "#);
+}
+
+#[test]
+fn cycle_over_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: exec/run, with: { command: [echo, "${{ repo }}", "${{ steps.after.stdout }}"] } }
+  after: { uses: exec/run, with: { command: [echo, "${{ string(steps.build.total) }}"] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0602]: these steps wait for each other: `build` -> `after` -> `build`
+     --> w.yaml:5:3
+      |
+    5 |   build:
+      |   ^^^^^
+      |
+      = help: remove one of the `needs` or `${{ steps... }}` between them
+    "#);
+}
+
+#[test]
+fn loops_over_each_other() {
+    let file = r#"
+steps:
+  one:
+    for-each: { item: x, in: "${{ steps.two.items }}", key: "${{ x.key }}" }
+    steps:
+      a: { uses: exec/run, with: { command: [echo, "${{ x.key }}"] } }
+  two:
+    for-each: { item: y, in: "${{ steps.one.items }}", key: "${{ y.key }}" }
+    steps:
+      b: { uses: exec/run, with: { command: [echo, "${{ y.key }}"] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0602]: these steps wait for each other: `one` -> `two` -> `one`
+     --> w.yaml:4:3
+      |
+    4 |   one:
+      |   ^^^
+      |
+      = help: remove one of the `needs` or `${{ steps... }}` between them
+    "#);
+}
+
+#[test]
+fn unknown_output_of_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+outputs:
+  n: "${{ steps.build.count }}"
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0312]: step `build` has no output `count`
+      --> w.yaml:10:23
+       |
+    10 |   n: "${{ steps.build.count }}"
+       |                       ^^^^^ not a field of { total, items, succeeded, failed } (for-each)
+       |
+       = help: its outputs are: `total`, `items`, `succeeded`, `failed`, `state`, `error` and `attempts`
+    "#);
+}
+
+#[test]
+fn unknown_step_of_item() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+outputs:
+  shas: "${{ steps.build.succeeded.map(i, i.steps.haed.sha) }}"
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0312]: there is no field `haed`
+      --> w.yaml:10:51
+       |
+    10 |   shas: "${{ steps.build.succeeded.map(i, i.steps.haed.sha) }}"
+       |                                                   ^^^^ not a field of { head: { sha: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) } }
+       |
+       = help: did you mean `head`?
+    "#);
+}
+
+#[test]
+fn output_of_item_may_be_absent() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+outputs:
+  shas: "${{ steps.build.succeeded.map(i, i.steps.head.sha).join(' ') }}"
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0316]: items of the list may be absent, but `join` needs each of them
+      --> w.yaml:10:61
+       |
+    10 |   shas: "${{ steps.build.succeeded.map(i, i.steps.head.sha).join(' ') }}"
+       |                                                             ^^^^
+       |
+       = help: give each a value, as in `list.map(x, x.orValue(''))`
+    "#);
+}
+
+#[test]
+fn shell_injection_in_loop() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: repo, in: "${{ inputs.repos }}", key: "${{ repo }}" }
+    steps:
+      clean: { uses: exec/run, with: { command: [sh, -c, "rm -rf work/${{ repo }}"] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    warning[W0104]: `repo` becomes part of a program, whatever it contains
+     --> w.yaml:8:75
+      |
+    8 |       clean: { uses: exec/run, with: { command: [sh, -c, "rm -rf work/${{ repo }}"] } }
+      |                                                                           ^^^^
+      |
+      = help: pass it as an argument: `[sh, -c, '... "$1" ...', sh, "${{ repo }}"]`
+    "#);
+}
