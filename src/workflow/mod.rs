@@ -5,6 +5,7 @@ pub mod check;
 pub mod code;
 pub mod data;
 pub mod diagnostic;
+pub mod explain;
 mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
