@@ -91,6 +91,8 @@ pub struct Diagnostic {
     pub fix: Option<Fix>,
     /// Further places.
     pub labels: Vec<Label>,
+    /// Bytes of the file that hold credentials and are never shown.
+    hidden: Vec<Range<usize>>,
 }
 
 impl Diagnostic {
@@ -139,11 +141,11 @@ impl Diagnostic {
         let (last, _) = source.position(last);
         let window = source.line_range(first, last);
         let mut text = std::borrow::Cow::Borrowed(&source.text[window.clone()]);
-        if self.code == code::CREDENTIAL {
-            // What is rendered ends up in logs; the credential itself must not.
-            let secret = self.span.start - window.start..self.span.end - window.start;
+        if !self.hidden.is_empty() {
+            // What is rendered ends up in logs; a credential must not, also where the line has another mistake.
+            let secret = |at: usize| self.hidden.iter().any(|hidden| hidden.contains(&(window.start + at)));
             let hide = |(at, c): (usize, char)| {
-                if secret.contains(&at) && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() }
+                if secret(at) && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() }
             };
             text = text.char_indices().map(hide).collect::<String>().into();
         }
@@ -258,6 +260,7 @@ impl Report {
             help: None,
             fix: None,
             labels: Vec::new(),
+            hidden: Vec::new(),
         });
         let last = self.list.len() - 1;
         &mut self.list[last]
@@ -268,8 +271,18 @@ impl Report {
         self.list.iter().filter(|diagnostic| !diagnostic.code.is_warning()).count()
     }
 
-    /// All of them, by place; at most [`MAX_DIAGNOSTICS`].
+    /// All of them, by place; at most [`MAX_DIAGNOSTICS`]. What else is wrong with the text of a credential is not
+    /// said, since it could not be said without repeating the text.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        let found = self.list.iter().filter(|diagnostic| diagnostic.code == code::CREDENTIAL);
+        let hidden: Vec<_> = found.map(|diagnostic| diagnostic.span.clone()).collect();
+        if !hidden.is_empty() {
+            let inside = |span: &Range<usize>| {
+                hidden.iter().any(|hidden| hidden.start <= span.start && span.end <= hidden.end)
+            };
+            self.list.retain(|diagnostic| diagnostic.code == code::CREDENTIAL || !inside(&diagnostic.span));
+            self.list.iter_mut().for_each(|diagnostic| diagnostic.hidden.clone_from(&hidden));
+        }
         self.list.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
         self.list.dedup_by(|a, b| a.span == b.span && a.code == b.code && a.message == b.message);
         self.list.truncate(MAX_DIAGNOSTICS);
