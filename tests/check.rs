@@ -3,6 +3,9 @@
 mod harness;
 
 use harness::{Home, text};
+use serde_json::{Value, json};
+
+const GOOD: &str = "harvest: 1\nname: good\nsteps:\n  a: { uses: exec/run, with: { command: [ls] } }\n";
 
 #[test]
 fn explain_says_what_a_code_means_and_what_may_have_been_meant() {
@@ -19,4 +22,115 @@ fn explain_says_what_a_code_means_and_what_may_have_been_meant() {
     let said = text(&near.stderr);
     assert!(said.contains("did you mean E0312, an unknown output, input or field?"), "{said}");
     assert!(!home.path().exists(), "explaining needs no home");
+}
+
+/// A mistake with a fix, one with a further place, and a credential, on lines with characters of several bytes.
+const BAD: &str = r#"
+harvest: 1
+name: bad
+description: "ä"
+steps:
+  a: { uses: exec/rn, with: { command: [ls] } }
+  b: { uses: exec/run, with: { command: ["ä", "${{ inputs.x }}", ghp_0123456789abcdefghijklmnopqrstuvwxyzAB] } }
+  b: { uses: exec/run, with: { command: [ls] } }
+"#;
+
+#[test]
+fn check_prints_an_array_of_diagnostics_for_programs() {
+    let home = Home::new();
+    let bad = home.file("bad.yaml", BAD);
+    let output = home.run(&["check", "--json", bad.to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), String::new()));
+    let mut found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for diagnostic in found.as_array_mut().unwrap() {
+        assert_eq!(diagnostic["file"], bad.to_str().unwrap());
+        diagnostic["file"] = "bad.yaml".into();
+    }
+    insta::assert_json_snapshot!(found, @r#"
+    [
+      {
+        "code": "E0403",
+        "severity": "error",
+        "message": "component `exec` has no function `rn`",
+        "file": "bad.yaml",
+        "line": 6,
+        "column": 19,
+        "end_line": 6,
+        "end_column": 21,
+        "help": "did you mean `run`?",
+        "fix": {
+          "line": 6,
+          "column": 19,
+          "end_line": 6,
+          "end_column": 21,
+          "replacement": "run"
+        }
+      },
+      {
+        "code": "E0312",
+        "severity": "error",
+        "message": "there is no input `x`",
+        "file": "bad.yaml",
+        "line": 7,
+        "column": 59,
+        "end_line": 7,
+        "end_column": 60,
+        "help": "declare it: `inputs: { x: { type: string } }`"
+      },
+      {
+        "code": "E0801",
+        "severity": "error",
+        "message": "a GitHub token is written into the file",
+        "file": "bad.yaml",
+        "line": 7,
+        "column": 66,
+        "end_line": 7,
+        "end_column": 108,
+        "help": "revoke it, declare `secrets: { name: { from: env:NAME } }`, and bind it to a slot of the step"
+      },
+      {
+        "code": "E0106",
+        "severity": "error",
+        "message": "the key `b` is written twice",
+        "file": "bad.yaml",
+        "line": 8,
+        "column": 3,
+        "end_line": 8,
+        "end_column": 4,
+        "help": "remove or rename one of them",
+        "labels": [
+          {
+            "line": 7,
+            "column": 3,
+            "end_line": 7,
+            "end_column": 4,
+            "message": "first written here"
+          }
+        ]
+      }
+    ]
+    "#);
+    let good = home.file("good.yaml", GOOD);
+    let output = home.run(&["check", "--json", good.to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "[]\n"));
+}
+
+#[test]
+fn check_prints_a_sarif_log_for_code_scanning() {
+    let home = Home::new();
+    home.file("bad.yaml", BAD);
+    let mut command = home.harvest();
+    let output = command.current_dir(home.scratch()).args(["check", "--sarif", "bad.yaml"]).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), String::new()));
+    let log: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let run = &log["runs"][0];
+    assert_eq!(run["tool"]["driver"]["name"], "harvest");
+    let results = run["results"].as_array().unwrap();
+    let rules: Vec<_> = results.iter().map(|result| result["ruleId"].as_str().unwrap()).collect();
+    assert_eq!(rules, ["E0403", "E0312", "E0801", "E0106"]);
+    let place = &results[0]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "bad.yaml");
+    assert_eq!(place["region"], json!({ "startLine": 6, "startColumn": 19, "endLine": 6, "endColumn": 21 }));
+    assert!(!text(&output.stdout).contains("ghp_0123"), "the credential is not repeated");
+    assert_eq!(home.run(&["check", "--sarif", "--json", "x.yaml"]).status.code(), Some(2));
 }

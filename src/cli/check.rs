@@ -3,6 +3,7 @@
 use super::{Failure, Outcome, Talk, print_json};
 use crate::app::App;
 use crate::workflow::diagnostic::Severity;
+use crate::workflow::sarif;
 use std::path::PathBuf;
 
 /// Which files.
@@ -14,6 +15,9 @@ pub(super) struct Arguments {
     /// One JSON array of diagnostics.
     #[arg(long)]
     json: bool,
+    /// One SARIF 2.1.0 log, for code scanning.
+    #[arg(long, conflicts_with = "json")]
+    sarif: bool,
 }
 
 pub(super) fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
@@ -22,7 +26,7 @@ pub(super) fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
     for file in &arguments.files {
         let (_, checked) = app.check_file(file).map_err(Failure::from)?;
         bad += checked.diagnostics.iter().filter(|d| d.severity() == Severity::Error).count();
-        if arguments.json {
+        if arguments.json || arguments.sarif {
             all.extend(checked.diagnostics);
         } else {
             for diagnostic in &checked.diagnostics {
@@ -32,6 +36,8 @@ pub(super) fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
     }
     if arguments.json {
         print_json(&all)?;
+    } else if arguments.sarif {
+        print_json(&sarif::log(&all))?;
     } else if bad == 0 && !talk.quiet {
         let files = arguments.files.len();
         eprintln!("{files} workflow{} checked, no errors", if files == 1 { "" } else { "s" });

@@ -13,6 +13,7 @@ mod graph;
 pub mod inputs;
 mod literal;
 pub mod model;
+pub mod sarif;
 mod suggest;
 pub mod template;
 pub mod types;
