@@ -2,6 +2,7 @@
 //! view on it; nothing here decides what a mistake is.
 
 use super::code::{self, Code};
+use super::suggest;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -113,16 +114,33 @@ impl Diagnostic {
         self
     }
 
-    /// Adds what to write instead, where there is something to say.
-    pub fn maybe_help(&mut self, help: Option<String>) -> &mut Self {
-        self.help = help.or(self.help.take());
+    /// Adds a replacement of the offending text.
+    pub fn fix(&mut self, replacement: impl Into<String>) -> &mut Self {
+        let span = self.span.clone();
+        self.fix_at(span, replacement)
+    }
+
+    /// Adds a replacement of another text than the offending one.
+    pub fn fix_at(&mut self, span: Range<usize>, replacement: impl Into<String>) -> &mut Self {
+        self.fix = Some(Fix { span, replacement: replacement.into() });
         self
     }
 
-    /// Adds a replacement of the offending text.
-    pub fn fix(&mut self, replacement: impl Into<String>) -> &mut Self {
-        self.fix = Some(Fix { span: self.span.clone(), replacement: replacement.into() });
-        self
+    /// Adds help made by [`suggest::help`], and where it proposes one name, that name for the offending text.
+    pub(crate) fn suggest(&mut self, help: impl Into<String>) -> &mut Self {
+        let help = help.into();
+        if let Some(name) = suggest::proposed(&help) {
+            self.fix(name.to_owned());
+        }
+        self.help(help)
+    }
+
+    /// The same, where there is something to say.
+    pub(crate) fn maybe_suggest(&mut self, help: Option<String>) -> &mut Self {
+        match help {
+            Some(help) => self.suggest(help),
+            None => self,
+        }
     }
 
     /// Adds a further place.
@@ -282,6 +300,11 @@ impl Report {
             };
             self.list.retain(|diagnostic| diagnostic.code == code::CREDENTIAL || !inside(&diagnostic.span));
             self.list.iter_mut().for_each(|diagnostic| diagnostic.hidden.clone_from(&hidden));
+        }
+        // The place of a block scalar reaches into the next line, which a replacement must not swallow.
+        for diagnostic in &mut self.list {
+            let source = &diagnostic.source;
+            diagnostic.fix.take_if(|fix| source.text[fix.span.clone()].contains('\n'));
         }
         self.list.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
         self.list.dedup_by(|a, b| a.span == b.span && a.code == b.code && a.message == b.message);

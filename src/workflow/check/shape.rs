@@ -1,7 +1,7 @@
 //! Reading mappings by their keys: what is unknown, what comes later, what is written in the wrong spelling.
 
 use crate::workflow::code;
-use crate::workflow::diagnostic::Report;
+use crate::workflow::diagnostic::{Diagnostic, Report};
 use crate::workflow::file::{Entry, Kind, Node};
 use crate::workflow::literal::{self, shown};
 use crate::workflow::suggest;
@@ -76,16 +76,26 @@ pub(super) fn fields<'n>(report: &mut Report, entries: &'n [Entry], keys: &Keys)
         } else {
             let message = format!("unknown key `{key}` in {}", keys.what);
             diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
-            let listed = suggest::listed(keys.known.iter().copied());
-            match suggest::nearest(key, keys.known.iter().copied()) {
-                Some(near) => {
-                    diagnostic.help(format!("did you mean `{near}`? The keys are {listed}")).fix(near)
-                }
-                None => diagnostic.help(format!("the keys are {listed}")),
-            };
+            let known = keys.known.iter().copied();
+            let listed = suggest::listed(known.clone());
+            if suggest::nearest(key, known.clone()).is_some() {
+                let help = suggest::help("the keys are", key, known);
+                diagnostic.suggest(help.as_str()).help(format!("{help} The keys are {listed}"));
+            } else {
+                diagnostic.help(format!("the keys are {listed}"));
+            }
         }
+        spare(diagnostic, entries);
     }
     Fields { entries: known }
+}
+
+/// Takes back the replacement of a key by one that is there already: that is not the one that was meant.
+pub(super) fn spare(diagnostic: &mut Diagnostic, entries: &[Entry]) {
+    let is_there = |key: &str| entries.iter().any(|entry| entry.key == key);
+    if diagnostic.fix.as_ref().is_some_and(|fix| is_there(&fix.replacement)) {
+        diagnostic.fix = None;
+    }
 }
 
 /// The text of a scalar.
@@ -114,7 +124,7 @@ pub(super) fn scalar(report: &mut Report, entry: &Entry, ty: &Type, example: &st
             let (reason, help) = split_help(&message);
             report
                 .add(code::BAD_VALUE, entry.value.span.clone(), format!("`{}`: {reason}", entry.key))
-                .maybe_help(help);
+                .maybe_suggest(help);
             None
         }
     }

@@ -8,7 +8,7 @@ use crate::id::StepId;
 use crate::step::{ErrorKind, Permission};
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
-use crate::workflow::diagnostic::Report;
+use crate::workflow::diagnostic::{Diagnostic, Report};
 use crate::workflow::file::{Entry, Kind, Node};
 use crate::workflow::model::{Read, Retry, Step, Template};
 use crate::workflow::suggest;
@@ -156,7 +156,8 @@ fn arguments(
     let (function, label) = (&called.function, called.label());
     for entry in entries.unwrap_or_default() {
         let Some(parameter) = function.parameters.iter().find(|parameter| parameter.name == entry.key) else {
-            unknown_parameter(report, entry, function, &label);
+            let diagnostic = unknown_parameter(report, entry, function, &label);
+            shape::spare(diagnostic, entries.unwrap_or_default());
             Values { report, names, usage, code: code::WRONG_ARGUMENT }.infer(&entry.value);
             continue;
         };
@@ -189,22 +190,27 @@ fn arguments(
     with
 }
 
-fn unknown_parameter(report: &mut Report, entry: &Entry, function: &FunctionType, label: &str) {
+fn unknown_parameter<'r>(
+    report: &'r mut Report,
+    entry: &Entry,
+    function: &FunctionType,
+    label: &str,
+) -> &'r mut Diagnostic {
     let key = entry.key.as_str();
     let slot = |name: &str| function.secrets.iter().any(|slot| slot.name == name);
     let message = format!("{label} has no parameter `{key}`");
     let names = function.parameters.iter().map(|parameter| parameter.name.as_str());
-    let near = suggest::nearest(key, names.clone()).map(str::to_owned);
+    let near = suggest::nearest(key, names.clone()).is_some();
     let diagnostic = report.add(code::UNKNOWN_PARAMETER, entry.key_span.clone(), message);
     if slot(key) {
         diagnostic
-            .help(format!("`{key}` is a secret slot: write `secrets: {{ {key}: SECRET }}` beside `with:`"));
+            .help(format!("`{key}` is a secret slot: write `secrets: {{ {key}: SECRET }}` beside `with:`"))
     } else if function.sandboxes.iter().any(|name| name == key) {
-        diagnostic.help("name the sandbox with `sandbox:` beside `with:`");
-    } else if let Some(near) = near {
-        diagnostic.help(format!("did you mean `{near}`?")).fix(near);
+        diagnostic.help("name the sandbox with `sandbox:` beside `with:`")
+    } else if near {
+        diagnostic.suggest(suggest::help("its parameters are", key, names))
     } else {
-        diagnostic.help(format!("its parameters are {}", suggest::listed(names)));
+        diagnostic.help(format!("its parameters are {}", suggest::listed(names)))
     }
 }
 
@@ -263,7 +269,7 @@ fn sandboxes(report: &mut Report, raw: &RawStep<'_>, world: &World<'_>) -> BTree
             let help = suggest::help("the sandboxes are", name, world.sandboxes.keys().map(String::as_str));
             report
                 .add(code::UNKNOWN_SANDBOX, node.span.clone(), format!("there is no sandbox `{name}`"))
-                .help(help);
+                .suggest(help);
         }
         exists
     };
@@ -318,7 +324,7 @@ fn sandboxes(report: &mut Report, raw: &RawStep<'_>, world: &World<'_>) -> BTree
                     parameters.iter().map(String::as_str),
                 );
                 let message = format!("{label} has no sandbox parameter `{}`", entry.key);
-                report.add(code::SANDBOX_CHOICE, entry.key_span.clone(), message).help(help);
+                report.add(code::SANDBOX_CHOICE, entry.key_span.clone(), message).suggest(help);
             } else if known(report, &entry.value, name) {
                 chosen.insert(entry.key.clone(), name.to_owned());
             }
@@ -367,13 +373,10 @@ fn secrets(
         });
         if let (false, Some(called)) = (known, &raw.called) {
             let slots = called.function.secrets.iter().map(|slot| slot.name.as_str());
-            let help = suggest::help("its slots are", &entry.key, slots.clone());
+            let help = suggest::help("its slots are", &entry.key, slots);
             let message = format!("{} has no secret slot `{}`", called.label(), entry.key);
-            let fix = suggest::nearest(&entry.key, slots).map(str::to_owned);
-            let diagnostic = report.add(code::UNKNOWN_SLOT, entry.key_span.clone(), message).help(help);
-            if let Some(fix) = fix {
-                diagnostic.fix(fix);
-            }
+            let diagnostic = report.add(code::UNKNOWN_SLOT, entry.key_span.clone(), message);
+            shape::spare(diagnostic.suggest(help), entries.unwrap_or_default());
         }
         let Some(name) = shape::text(report, entry, "secrets: { slot: name }") else { continue };
         all.secrets.insert(name.to_owned());
@@ -382,16 +385,20 @@ fn secrets(
         } else {
             let bare =
                 name.trim_start_matches("${{").trim_end_matches("}}").trim().trim_start_matches("secrets.");
-            let help = if name != bare && world.secrets.contains(bare) {
+            let alone = name != bare && world.secrets.contains(bare);
+            let help = if alone {
                 format!("write the secret's name alone: `{}: {bare}`", entry.key)
             } else if world.secrets.is_empty() {
                 format!("declare it: `secrets: {{ {}: {{ from: env:NAME }} }}` at the top", entry.key)
             } else {
                 suggest::help("the secrets are", name, world.secrets.iter().map(String::as_str))
             };
-            report
-                .add(code::UNKNOWN_SECRET, entry.value.span.clone(), "there is no secret of this name")
-                .help(help);
+            let span = entry.value.span.clone();
+            let diagnostic = report.add(code::UNKNOWN_SECRET, span, "there is no secret of this name");
+            diagnostic.suggest(help);
+            if alone {
+                diagnostic.fix(bare);
+            }
         }
     }
     for slot in function.map_or(&[][..], |function| &function.secrets) {
@@ -466,7 +473,7 @@ fn needs(report: &mut Report, raw: &RawStep<'_>, world: &World<'_>) -> Vec<StepI
                 let help = suggest::help("the steps are", name, names);
                 report
                     .add(code::UNKNOWN_NEED, node.span.clone(), format!("there is no step `{name}`"))
-                    .help(help);
+                    .suggest(help);
             }
             Some(step) if step.finally && !raw.finally => {
                 report
@@ -571,13 +578,9 @@ fn retry(report: &mut Report, entry: &Entry, raw: &RawStep<'_>, function: Option
             let kinds = own.chain(host.iter().map(ErrorKind::as_str)).filter(|kind| *kind != "cancelled");
             let kinds: Vec<_> = kinds.collect();
             let uses = raw.uses.unwrap_or_default();
-            let near = suggest::nearest(kind, kinds.iter().copied()).map(str::to_owned);
-            let diagnostic = report
+            report
                 .add(code::RETRY_KIND, node.span.clone(), format!("{uses} cannot fail with `{kind}`"))
-                .help(suggest::help("it can fail with", kind, kinds.iter().copied()));
-            if let Some(near) = near {
-                diagnostic.fix(near);
-            }
+                .suggest(suggest::help("it can fail with", kind, kinds.iter().copied()));
         }
         retry.on.push(ErrorKind::new(kind));
     }

@@ -1,6 +1,6 @@
 //! From a value of the file and the type it must have to a template whose holes are checked.
 
-use super::shape::split_help;
+use super::shape::{spare, split_help};
 use crate::workflow::cel::typing::{self, Names, Usage, Wanted, article};
 use crate::workflow::code::{self, Code};
 use crate::workflow::diagnostic::Report;
@@ -125,6 +125,8 @@ impl Values<'_> {
     pub(super) fn condition(&mut self, node: &Node, text: &str) -> Option<Expression> {
         let (trimmed, lead) = (text.trim(), text.len() - text.trim_start().len());
         if let Some(at) = text.find("${{") {
+            let whole = node.is_verbatim(&self.report.source);
+            let whole = whole.then(|| node.locate(&self.report.source, lead, trimmed));
             let diagnostic = self.report.add(
                 code::EXPRESSION_SYNTAX,
                 node.locate(&self.report.source, at, "${{"),
@@ -132,6 +134,9 @@ impl Values<'_> {
             );
             if let Ok([Piece::Hole { text: inner, .. }]) = template::split(trimmed).as_deref() {
                 diagnostic.help(format!("write `if: {inner}`"));
+                if let Some(whole) = whole {
+                    diagnostic.fix_at(whole, inner);
+                }
             } else {
                 diagnostic.help(
                     "write the whole condition as one expression, such as `if: inputs.level == 'high'`",
@@ -144,7 +149,7 @@ impl Values<'_> {
     }
 
     fn wrong(&mut self, node: &Node, message: String, help: Option<String>) {
-        self.report.add(self.code, node.span.clone(), message).maybe_help(help);
+        self.report.add(self.code, node.span.clone(), message).maybe_suggest(help);
     }
 
     fn shape(&mut self, node: &Node, ty: &Type, what: &str) -> Option<Template> {
@@ -223,6 +228,7 @@ impl Values<'_> {
     ) -> (Option<Type>, bool) {
         let (ty, problems) = typing::check(text, self.names, wanted, self.usage);
         let fine = problems.is_empty();
+        let exact = node.is_verbatim(&self.report.source);
         for problem in problems {
             let part = &text[problem.span.clone()];
             let mut span = node.locate(&self.report.source, offset + problem.span.start, part);
@@ -233,7 +239,8 @@ impl Values<'_> {
             let diagnostic = self.report.add(problem.code, span, problem.message);
             diagnostic.label = problem.label;
             diagnostic.help = problem.help;
-            if let Some(fix) = problem.fix {
+            // Elsewhere the place is good enough for people, not for a program that writes there.
+            if let (Some(fix), true) = (problem.fix, exact) {
                 diagnostic.fix(fix);
             }
         }
@@ -251,7 +258,8 @@ impl Values<'_> {
                     fields.iter().map(|field| field.name.as_str()),
                 );
                 let message = format!("{what} has no field `{}`", entry.key);
-                self.report.add(self.code, entry.key_span.clone(), message).help(help);
+                let diagnostic = self.report.add(self.code, entry.key_span.clone(), message);
+                spare(diagnostic.suggest(help), entries);
                 fine = false;
                 continue;
             };
@@ -304,7 +312,7 @@ impl Values<'_> {
                 let help = suggest::help("the cases are", &entry.key, names);
                 self.report
                     .add(self.code, entry.key_span.clone(), format!("{what} has no case `{}`", entry.key))
-                    .help(help);
+                    .suggest(help);
                 None
             }
         }
