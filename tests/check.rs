@@ -4,6 +4,7 @@ mod harness;
 
 use harness::{Home, text};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 
 const GOOD: &str = "harvest: 1\nname: good\nsteps:\n  a: { uses: exec/run, with: { command: [ls] } }\n";
 
@@ -133,4 +134,57 @@ fn check_prints_a_sarif_log_for_code_scanning() {
     assert_eq!(place["region"], json!({ "startLine": 6, "startColumn": 19, "endLine": 6, "endColumn": 21 }));
     assert!(!text(&output.stdout).contains("ghp_0123"), "the credential is not repeated");
     assert_eq!(home.run(&["check", "--sarif", "--json", "x.yaml"]).status.code(), Some(2));
+}
+
+#[test]
+fn check_fixes_what_it_knows_how_to_and_prints_the_rest() {
+    let home = Home::new();
+    let before = "harvest: 1\nname: w\nsteps:\n  get-it:\n    uses: exec/rn\n    with: { comand: [ls], x: 1 }\n  b: { uses: exec/run, needs: get-it, with: { command: [ls] } }\n";
+    let file = home.file("w.yaml", before);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let mut command = home.harvest();
+    let output = command.current_dir(home.scratch()).args(["check", "--fix", "w.yaml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    insta::assert_snapshot!(text(&output.stdout), @r"
+    w.yaml:4: get-it -> get_it
+    w.yaml:5: rn -> run
+    w.yaml:6: comand -> command
+    w.yaml:7: get-it -> get_it
+    ");
+    insta::assert_snapshot!(text(&output.stderr), @r"
+    error[E0404]: exec/run has no parameter `x`
+     --> w.yaml:6:28
+      |
+    6 |     with: { command: [ls], x: 1 }
+      |                            ^
+      |
+      = help: its parameters are `command`, `env`, `workdir`, `stdin` and `allow_failure`
+    ");
+    let fixed = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        fixed.contains("get_it:") && fixed.contains("needs: get_it") && fixed.contains("command: [ls], x")
+    );
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+
+    home.file("w.yaml", &fixed.replace(", x: 1", "").replace("needs", "neds"));
+    let output = home.run(&["check", "--fix", "--json", file.to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "[]\n"));
+    assert!(text(&output.stderr).ends_with("w.yaml:7: neds -> needs\n"), "{}", text(&output.stderr));
+    let again = home.run(&["check", "--fix", file.to_str().unwrap()]);
+    assert_eq!((again.status.code(), text(&again.stdout).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn check_writes_nothing_that_would_make_a_file_worse() {
+    let home = Home::new();
+    let before = "harvest: 1\nname: w\nsteps:\n  a-b: { uses: exec/run, with: { command: [ls] } }\n  a_b: { uses: exec/run, with: { command: [ls] } }\n";
+    let file = home.file("w.yaml", before);
+    let output = home.run(&["check", "--fix", file.to_str().unwrap()]);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(2), ""));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("w.yaml: 1 proposed change was not made: it would make the file worse\n"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
 }

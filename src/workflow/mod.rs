@@ -7,6 +7,7 @@ pub mod data;
 pub mod diagnostic;
 pub mod explain;
 mod file;
+pub mod fix;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod graph;
