@@ -486,8 +486,7 @@ async fn an_unbound_slot_and_a_wrong_argument_are_named() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_spinning_guests_than_threads_do_not_stop_a_healthy_one() {
     // A budget that is not used up before the healthy ones are through, however busy the machine is.
-    let world =
-        Arc::new(World::with_limits(Limits { cpu: Duration::from_secs(3600), ..Limits::default() }));
+    let world = Arc::new(World::with_limits(Limits { cpu: Duration::from_secs(3600), ..Limits::default() }));
     let (spin, nothing) = (world.add(SPIN), world.add(NOTHING));
     let cancel = CancellationToken::new();
     let spinning: Vec<_> = (0..5)

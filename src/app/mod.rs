@@ -3,6 +3,8 @@
 mod author;
 pub mod doctor;
 mod error;
+mod files;
+mod fix;
 mod retention;
 mod setup;
 mod start;

@@ -97,7 +97,7 @@ impl App {
     /// Where the file cannot be read or is no image definition.
     pub fn read_image(&self, file: &Path) -> Result<ImageSpec, AppError> {
         let say = |what: &dyn std::fmt::Display| AppError::File(format!("{}: {what}", file.display()));
-        let text = super::start::read(file)?;
+        let text = super::files::read(file)?;
         let value =
             crate::workflow::data::read(&file.display().to_string(), &text).map_err(|error| say(&error))?;
         let mut spec: ImageSpec = serde_json::from_value(value).map_err(|error| say(&error))?;

@@ -1,6 +1,6 @@
 //! From a file and inputs to a run that can begin: everything that can be wrong is found before anything is journalled.
 
-use super::{App, AppError, author};
+use super::{App, AppError, author, files};
 use crate::capability::secret::Secret;
 use crate::capability::secret_source;
 use crate::host::Components;
@@ -13,9 +13,6 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Bytes of a workflow file; the checker has a limit of its own, this one is for reading.
-const FILE_MAX: u64 = 16 << 20;
 
 /// What to run, with what.
 #[derive(Clone, Debug)]
@@ -55,7 +52,7 @@ impl App {
     /// # Errors
     /// Where the file cannot be read.
     pub fn check_file(&self, file: &Path) -> Result<(String, Checked), AppError> {
-        let text = read(file)?;
+        let text = files::read(file)?;
         let directory = file.parent().map(ToOwned::to_owned).unwrap_or_default();
         let catalog = Components::new(self.library.clone(), directory);
         let checked = check(&file.display().to_string(), &text, &catalog);
@@ -156,20 +153,4 @@ fn about(run: &RunId, workflow: &Workflow, trigger: &str) -> Map<String, Value> 
         Value::Object(about) => about,
         _ => Map::new(),
     }
-}
-
-pub(super) fn read(file: &Path) -> Result<String, AppError> {
-    use std::io::Read;
-    let failed = |error: std::io::Error| AppError::File(format!("cannot read {}: {error}", file.display()));
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).map_err(failed)?;
-    opened.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(AppError::File(format!(
-            "{} is larger than {} MiB: no workflow is",
-            file.display(),
-            FILE_MAX >> 20
-        )));
-    }
-    String::from_utf8(bytes).map_err(|_| AppError::File(format!("{} is no UTF-8 text", file.display())))
 }

@@ -1,9 +1,11 @@
 //! `harvest check`: everything that is wrong with workflow files, at once.
 
-use super::{Failure, Outcome, Talk, print_json};
+use super::{Failure, Outcome, Talk, print_json, print_line};
 use crate::app::App;
+use crate::workflow::check::Checked;
 use crate::workflow::diagnostic::Severity;
-use std::path::PathBuf;
+use crate::workflow::sarif;
+use std::path::{Path, PathBuf};
 
 /// Which files.
 #[derive(Debug, clap::Args)]
@@ -14,15 +16,25 @@ pub(super) struct Arguments {
     /// One JSON array of diagnostics.
     #[arg(long)]
     json: bool,
+    /// One SARIF 2.1.0 log, for code scanning.
+    #[arg(long, conflicts_with = "json")]
+    sarif: bool,
+    /// Change the files where a diagnostic says exactly what to write, then print what remains.
+    #[arg(long)]
+    fix: bool,
 }
 
 pub(super) fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
+    let for_programs = arguments.json || arguments.sarif;
     let mut all = Vec::new();
     let mut bad = 0;
     for file in &arguments.files {
-        let (_, checked) = app.check_file(file).map_err(Failure::from)?;
+        let checked = match arguments.fix {
+            true => fix(app, file, for_programs)?,
+            false => app.check_file(file).map_err(Failure::from)?.1,
+        };
         bad += checked.diagnostics.iter().filter(|d| d.severity() == Severity::Error).count();
-        if arguments.json {
+        if for_programs {
             all.extend(checked.diagnostics);
         } else {
             for diagnostic in &checked.diagnostics {
@@ -32,9 +44,32 @@ pub(super) fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
     }
     if arguments.json {
         print_json(&all)?;
+    } else if arguments.sarif {
+        print_json(&sarif::log(&all))?;
     } else if bad == 0 && !talk.quiet {
         let files = arguments.files.len();
         eprintln!("{files} workflow{} checked, no errors", if files == 1 { "" } else { "s" });
     }
     Ok(if bad == 0 { 0 } else { 2 })
+}
+
+/// Corrects a file and says what was changed; where stdout is for a program, on stderr.
+fn fix(app: &App, file: &Path, for_programs: bool) -> Result<Checked, Failure> {
+    let fixed = app.fix_file(file)?;
+    for change in &fixed.changes {
+        let line = format!("{}:{}: {} -> {}", file.display(), change.line, change.old, change.new);
+        if for_programs {
+            eprintln!("{line}");
+        } else {
+            print_line(&line)?;
+        }
+    }
+    if fixed.refused > 0 {
+        let (them, they) = match fixed.refused {
+            1 => ("1 proposed change was".to_owned(), "it would"),
+            n => (format!("{n} proposed changes were"), "each would"),
+        };
+        eprintln!("{}: {them} not made: {they} make the file worse", file.display());
+    }
+    Ok(fixed.checked)
 }

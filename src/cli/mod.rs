@@ -7,6 +7,7 @@ mod check;
 mod doctor;
 mod events;
 mod exec;
+mod explain;
 mod follow;
 mod image;
 mod logs;
@@ -65,6 +66,8 @@ enum Command {
     Run(run::Arguments),
     /// Check workflow files and print everything that is wrong with them.
     Check(check::Arguments),
+    /// Say what a diagnostic means, with a bad and a good example.
+    Explain(explain::Arguments),
     /// List runs, newest first.
     Runs(runs::Arguments),
     /// Show one run: its steps, attempts, outputs, and why it failed.
@@ -190,11 +193,12 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
-    let home = Home::open(arguments.home).map_err(|message| Failure { exit_code: 3, message })?;
-    let open = || App::open(home.clone());
+    let home = || Home::open(arguments.home.clone()).map_err(|message| Failure { exit_code: 3, message });
+    let open = || App::open(home()?).map_err(Failure::from);
     match arguments.command {
         Command::Run(arguments) => run::run(open()?, arguments, talk).await,
         Command::Check(arguments) => check::check(&open()?, &arguments, talk),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Runs(arguments) => runs::runs(&open()?, &arguments).await,
         Command::Show(arguments) => show::show(&open()?, &arguments).await,
         Command::Logs(arguments) => logs::logs(&open()?, &arguments).await,
@@ -208,7 +212,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,
-        Command::Doctor(arguments) => doctor::doctor(&home, &arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(&home()?, &arguments).await,
     }
 }
 

@@ -114,6 +114,8 @@ impl Loop {
     /// Takes items that are over out of work and lets others begin. Returns whether the loop is over.
     pub(super) fn turn(&mut self, each: &ForEach, stopping: bool, at_ms: i64) -> bool {
         loop {
+            // From the failure on, not only once the item's other steps have ended.
+            self.stopping |= !each.continue_on_failure && self.open().any(|item| item.error.is_some());
             let stops = stopping || self.stopping;
             let over: Vec<usize> =
                 self.open.iter().copied().filter(|at| self.items[*at].is_over(stops)).collect();
@@ -122,7 +124,6 @@ impl Loop {
                 let item = &mut self.items[*at];
                 item.stopped = item.error.is_none() && !item.is_over(false);
                 item.steps.values_mut().for_each(|state| state.close(at_ms));
-                self.stopping |= item.error.is_some() && !each.continue_on_failure;
             }
             let mut begun = false;
             while !(stopping || self.stopping) && self.open.len() < each.parallel as usize {

@@ -1,5 +1,6 @@
 //! The codes of diagnostics. A code is stable: once released, neither its number nor its meaning changes.
 
+use super::suggest;
 use std::fmt;
 
 /// What kind of mistake a diagnostic is about: `E0312`, `W0101`.
@@ -20,6 +21,14 @@ impl Code {
     /// The code that a person typed.
     pub fn find(id: &str) -> Option<Self> {
         ALL.iter().copied().find(|code| code.id.eq_ignore_ascii_case(id))
+    }
+
+    /// The code that a person may have meant.
+    pub fn near(id: &str) -> Option<Self> {
+        let digits = id.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        let letter = if id.starts_with(['w', 'W']) { 'W' } else { 'E' };
+        let padded = format!("{letter}{digits:0>4}");
+        Self::find(&padded).or_else(|| Self::find(suggest::nearest(&padded, ALL.iter().map(|code| code.id))?))
     }
 }
 
@@ -121,5 +130,20 @@ mod tests {
         let errors_first = |code: &Code| (code.is_warning(), code.id);
         assert!(ALL.windows(2).all(|pair| errors_first(&pair[0]) < errors_first(&pair[1])));
         assert_eq!(Code::find("e0312"), Some(UNKNOWN_FIELD));
+    }
+
+    #[test]
+    fn a_code_typed_wrong_is_recognised() {
+        for (typed, meant) in [
+            ("312", Some(UNKNOWN_FIELD)),
+            ("E312", Some(UNKNOWN_FIELD)),
+            ("w101", Some(UNUSED_INPUT)),
+            ("E3012", Some(UNKNOWN_FIELD)),
+            ("E03124", Some(UNKNOWN_FIELD)),
+            ("nonsense", None),
+            ("", None),
+        ] {
+            assert_eq!(Code::near(typed), meant, "{typed}");
+        }
     }
 }

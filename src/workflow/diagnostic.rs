@@ -2,6 +2,7 @@
 //! view on it; nothing here decides what a mistake is.
 
 use super::code::{self, Code};
+use super::suggest;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -91,6 +92,8 @@ pub struct Diagnostic {
     pub fix: Option<Fix>,
     /// Further places.
     pub labels: Vec<Label>,
+    /// Bytes of the file that hold credentials and are never shown.
+    hidden: Vec<Range<usize>>,
 }
 
 impl Diagnostic {
@@ -111,16 +114,33 @@ impl Diagnostic {
         self
     }
 
-    /// Adds what to write instead, where there is something to say.
-    pub fn maybe_help(&mut self, help: Option<String>) -> &mut Self {
-        self.help = help.or(self.help.take());
+    /// Adds a replacement of the offending text.
+    pub fn fix(&mut self, replacement: impl Into<String>) -> &mut Self {
+        let span = self.span.clone();
+        self.fix_at(span, replacement)
+    }
+
+    /// Adds a replacement of another text than the offending one.
+    pub fn fix_at(&mut self, span: Range<usize>, replacement: impl Into<String>) -> &mut Self {
+        self.fix = Some(Fix { span, replacement: replacement.into() });
         self
     }
 
-    /// Adds a replacement of the offending text.
-    pub fn fix(&mut self, replacement: impl Into<String>) -> &mut Self {
-        self.fix = Some(Fix { span: self.span.clone(), replacement: replacement.into() });
-        self
+    /// Adds help made by [`suggest::help`], and where it proposes one name, that name for the offending text.
+    pub(crate) fn suggest(&mut self, help: impl Into<String>) -> &mut Self {
+        let help = help.into();
+        if let Some(name) = suggest::proposed(&help) {
+            self.fix(name.to_owned());
+        }
+        self.help(help)
+    }
+
+    /// The same, where there is something to say.
+    pub(crate) fn maybe_suggest(&mut self, help: Option<String>) -> &mut Self {
+        match help {
+            Some(help) => self.suggest(help),
+            None => self,
+        }
     }
 
     /// Adds a further place.
@@ -139,11 +159,11 @@ impl Diagnostic {
         let (last, _) = source.position(last);
         let window = source.line_range(first, last);
         let mut text = std::borrow::Cow::Borrowed(&source.text[window.clone()]);
-        if self.code == code::CREDENTIAL {
-            // What is rendered ends up in logs; the credential itself must not.
-            let secret = self.span.start - window.start..self.span.end - window.start;
+        if !self.hidden.is_empty() {
+            // What is rendered ends up in logs; a credential must not, also where the line has another mistake.
+            let secret = |at: usize| self.hidden.iter().any(|hidden| hidden.contains(&(window.start + at)));
             let hide = |(at, c): (usize, char)| {
-                if secret.contains(&at) && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() }
+                if secret(at) && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() }
             };
             text = text.char_indices().map(hide).collect::<String>().into();
         }
@@ -258,6 +278,7 @@ impl Report {
             help: None,
             fix: None,
             labels: Vec::new(),
+            hidden: Vec::new(),
         });
         let last = self.list.len() - 1;
         &mut self.list[last]
@@ -268,8 +289,23 @@ impl Report {
         self.list.iter().filter(|diagnostic| !diagnostic.code.is_warning()).count()
     }
 
-    /// All of them, by place; at most [`MAX_DIAGNOSTICS`].
+    /// All of them, by place; at most [`MAX_DIAGNOSTICS`]. What else is wrong with the text of a credential is not
+    /// said, since it could not be said without repeating the text.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        let found = self.list.iter().filter(|diagnostic| diagnostic.code == code::CREDENTIAL);
+        let hidden: Vec<_> = found.map(|diagnostic| diagnostic.span.clone()).collect();
+        if !hidden.is_empty() {
+            let inside = |span: &Range<usize>| {
+                hidden.iter().any(|hidden| hidden.start <= span.start && span.end <= hidden.end)
+            };
+            self.list.retain(|diagnostic| diagnostic.code == code::CREDENTIAL || !inside(&diagnostic.span));
+            self.list.iter_mut().for_each(|diagnostic| diagnostic.hidden.clone_from(&hidden));
+        }
+        // The place of a block scalar reaches into the next line, which a replacement must not swallow.
+        for diagnostic in &mut self.list {
+            let source = &diagnostic.source;
+            diagnostic.fix.take_if(|fix| source.text[fix.span.clone()].contains('\n'));
+        }
         self.list.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
         self.list.dedup_by(|a, b| a.span == b.span && a.code == b.code && a.message == b.message);
         self.list.truncate(MAX_DIAGNOSTICS);

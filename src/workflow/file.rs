@@ -63,6 +63,14 @@ impl Node {
         }
     }
 
+    /// Whether [`Node::locate`] finds every word of this scalar exactly. Only quoted scalars can have escapes; the others
+    /// have at most other white space than their text.
+    pub(crate) fn is_verbatim(&self, source: &Source) -> bool {
+        let Kind::Scalar { text, .. } = &self.kind else { return false };
+        let raw = &source.text[self.span.clone()];
+        !raw.starts_with(['"', '\'']) || raw.get(1..raw.len().saturating_sub(1)) == Some(text)
+    }
+
     /// The bytes of the file that hold `part`, which starts at byte `offset` of this scalar's text.
     pub(crate) fn locate(&self, source: &Source, offset: usize, part: &str) -> Range<usize> {
         let Kind::Scalar { text, .. } = &self.kind else { return self.span.clone() };

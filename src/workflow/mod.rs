@@ -5,13 +5,16 @@ pub mod check;
 pub mod code;
 pub mod data;
 pub mod diagnostic;
+pub mod explain;
 mod file;
+pub mod fix;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod graph;
 pub mod inputs;
 mod literal;
 pub mod model;
+pub mod sarif;
 mod suggest;
 pub mod template;
 pub mod types;

@@ -2,15 +2,20 @@
 
 /// The candidate nearest to `name`, if it is near enough to be meant.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    near(name, candidates).into_iter().next()
+}
+
+/// All candidates that are as near to `name` as the nearest, where that is near enough to be meant.
+fn near<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     /// Longest name compared; distance is quadratic.
     const MAX_COMPARED: usize = 64;
     if name.len() > MAX_COMPARED {
-        return None;
+        return Vec::new();
     }
     let flat = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
     let wanted = flat(name);
     let allowed = (wanted.chars().count() / 3).max(1);
-    candidates
+    let measured: Vec<_> = candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= MAX_COMPARED)
         .map(|candidate| {
@@ -23,8 +28,10 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
             )
         })
         .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .collect();
+    let least = measured.iter().map(|(distance, _)| *distance).min();
+    let nearest = measured.into_iter().filter(|(distance, _)| Some(*distance) == least);
+    nearest.map(|(_, candidate)| candidate).collect()
 }
 
 /// `a, b and c`, at most a dozen.
@@ -39,16 +46,25 @@ pub(crate) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// "did you mean X?", or else the list of what there is.
+/// "did you mean `x`?", "did you mean `x` or `y`?", or else the list of what there is.
 pub(crate) fn help<'a>(
     what: &str,
     name: &str,
     candidates: impl IntoIterator<Item = &'a str> + Clone,
 ) -> String {
-    match nearest(name, candidates.clone()) {
-        Some(candidate) => format!("did you mean `{candidate}`?"),
-        None => format!("{what}: {}", listed(candidates)),
+    match near(name, candidates.clone()).as_slice() {
+        [] => format!("{what}: {}", listed(candidates)),
+        [one] => format!("did you mean `{one}`?"),
+        [one, other, ..] => format!("did you mean `{one}` or `{other}`?"),
     }
+}
+
+/// The one name that a text of [`help`] proposes, where a program may write it: a plain word, and no other is as near.
+pub(crate) fn proposed(help: &str) -> Option<&str> {
+    let name = help.strip_prefix("did you mean `")?.strip_suffix("`?")?;
+    let word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    // Without quotes these words are no text.
+    (word && !matches!(name, "" | "null" | "true" | "false")).then_some(name)
 }
 
 #[cfg(test)]
@@ -67,5 +83,18 @@ mod tests {
             assert_eq!(nearest(name, ["path", "sha", "full_name", "branch"]), expected, "{name}");
         }
         assert_eq!(listed(["a", "b", "c"]), "`a`, `b` and `c`");
+    }
+
+    #[test]
+    fn only_one_plain_name_is_proposed_to_programs() {
+        for (name, names, expected) in [
+            ("pth", &["path", "sha"][..], Some("path")),
+            ("name", &["full_name", "file_name"], None),
+            ("nothing", &["path"], None),
+            ("nul", &["null"], None),
+            ("two word", &["two words"], None),
+        ] {
+            assert_eq!(proposed(&help("there are", name, names.iter().copied())), expected, "{name}");
+        }
     }
 }

@@ -756,15 +756,21 @@ impl Checker<'_, '_> {
             "inputs" | "steps" | "run" | "secrets" | "event" => self.unseen(name, span),
             _ => {
                 let inputs = self.names.inputs.into_iter().flat_map(IndexMap::keys).map(String::as_str);
-                let help = if inputs.clone().any(|input| input == name) {
-                    format!("write `inputs.{name}`")
+                let fix = if inputs.clone().any(|input| input == name) {
+                    Some(format!("inputs.{name}"))
                 } else if self.names.steps.is_some_and(|steps| steps.find(name).is_some()) {
-                    format!("write `steps.{name}`")
+                    Some(format!("steps.{name}"))
                 } else {
-                    suggest::help("names that can be used here", name, self.globals())
+                    None
                 };
-                self.problem(code::UNKNOWN_NAME, span, format!("nothing is called `{name}`")).help =
-                    Some(help);
+                let help = match &fix {
+                    Some(fix) => format!("write `{fix}`"),
+                    None => suggest::help("names that can be used here", name, self.globals()),
+                };
+                let proposed = suggest::proposed(&help).map(str::to_owned);
+                let problem = self.problem(code::UNKNOWN_NAME, span, format!("nothing is called `{name}`"));
+                problem.help = Some(help);
+                problem.fix = fix.or(proposed);
                 None
             }
         }
@@ -846,18 +852,19 @@ impl Checker<'_, '_> {
         field: &str,
         help: String,
     ) -> Option<Type> {
-        let fix =
-            help.strip_prefix("did you mean `").and_then(|rest| rest.strip_suffix("`?")).map(str::to_owned);
+        let fix = suggest::proposed(&help).filter(|fix| *fix != field).map(str::to_owned);
         let problem = self.problem(code::UNKNOWN_FIELD, span, message);
         problem.help = Some(help);
-        problem.fix = fix.filter(|fix| fix != field);
+        problem.fix = fix;
         None
     }
 
     fn unknown_step(&mut self, step: &str, span: Range<usize>) -> Option<Type> {
         let steps = self.names.steps.map(StepLookup::names).unwrap_or_default();
         let help = suggest::help("the steps are", step, steps);
-        self.problem(code::UNKNOWN_STEP, span, format!("there is no step `{step}`")).help = Some(help);
+        let problem = self.problem(code::UNKNOWN_STEP, span, format!("there is no step `{step}`"));
+        problem.fix = suggest::proposed(&help).map(str::to_owned);
+        problem.help = Some(help);
         None
     }
 
@@ -1044,12 +1051,10 @@ impl Checker<'_, '_> {
                         &select.field,
                         self.names.secrets.iter().map(String::as_str),
                     );
-                    self.problem(
-                        code::UNKNOWN_SECRET,
-                        span,
-                        format!("there is no secret `{}`", select.field),
-                    )
-                    .help = Some(help);
+                    let message = format!("there is no secret `{}`", select.field);
+                    let problem = self.problem(code::UNKNOWN_SECRET, span, message);
+                    problem.fix = suggest::proposed(&help).map(str::to_owned);
+                    problem.help = Some(help);
                 }
             }
             Expr::Select(_) | Expr::Call(_) => _ = self.tolerantly(|checker| checker.infer(operand)),

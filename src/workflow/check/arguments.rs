@@ -7,7 +7,7 @@ use super::uses::Called;
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
-use crate::workflow::diagnostic::Report;
+use crate::workflow::diagnostic::{Diagnostic, Report};
 use crate::workflow::file::{Entry, Kind, Node};
 use crate::workflow::model::Template;
 use crate::workflow::suggest;
@@ -36,7 +36,8 @@ pub(super) fn arguments(
     let (function, label) = (&called.function, called.label());
     for entry in entries.unwrap_or_default() {
         let Some(parameter) = function.parameters.iter().find(|parameter| parameter.name == entry.key) else {
-            unknown_parameter(report, entry, function, &label);
+            let diagnostic = unknown_parameter(report, entry, function, &label);
+            shape::spare(diagnostic, entries.unwrap_or_default());
             Values { report, names, usage, code: code::WRONG_ARGUMENT }.infer(&entry.value);
             continue;
         };
@@ -69,22 +70,27 @@ pub(super) fn arguments(
     with
 }
 
-fn unknown_parameter(report: &mut Report, entry: &Entry, function: &FunctionType, label: &str) {
+fn unknown_parameter<'r>(
+    report: &'r mut Report,
+    entry: &Entry,
+    function: &FunctionType,
+    label: &str,
+) -> &'r mut Diagnostic {
     let key = entry.key.as_str();
     let slot = |name: &str| function.secrets.iter().any(|slot| slot.name == name);
     let message = format!("{label} has no parameter `{key}`");
     let names = function.parameters.iter().map(|parameter| parameter.name.as_str());
-    let near = suggest::nearest(key, names.clone()).map(str::to_owned);
+    let near = suggest::nearest(key, names.clone()).is_some();
     let diagnostic = report.add(code::UNKNOWN_PARAMETER, entry.key_span.clone(), message);
     if slot(key) {
         diagnostic
-            .help(format!("`{key}` is a secret slot: write `secrets: {{ {key}: SECRET }}` beside `with:`"));
+            .help(format!("`{key}` is a secret slot: write `secrets: {{ {key}: SECRET }}` beside `with:`"))
     } else if function.sandboxes.iter().any(|name| name == key) {
-        diagnostic.help("name the sandbox with `sandbox:` beside `with:`");
-    } else if let Some(near) = near {
-        diagnostic.help(format!("did you mean `{near}`?")).fix(near);
+        diagnostic.help("name the sandbox with `sandbox:` beside `with:`")
+    } else if near {
+        diagnostic.suggest(suggest::help("its parameters are", key, names))
     } else {
-        diagnostic.help(format!("its parameters are {}", suggest::listed(names)));
+        diagnostic.help(format!("its parameters are {}", suggest::listed(names)))
     }
 }
 

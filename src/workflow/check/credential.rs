@@ -3,6 +3,7 @@
 use crate::workflow::code;
 use crate::workflow::diagnostic::Report;
 use crate::workflow::file::{Kind, Node};
+use std::ops::Range;
 
 /// Prefixes of credentials, and how many characters must follow for it to be one.
 const KNOWN: [(&str, usize, &str); 12] = [
@@ -24,15 +25,22 @@ const KNOWN: [(&str, usize, &str); 12] = [
 pub(super) fn find(report: &mut Report, node: &Node) {
     match &node.kind {
         Kind::Null => {}
-        Kind::Scalar { text, .. } => {
-            if let Some(what) = credential(text) {
-                report
-                    .add(code::CREDENTIAL, node.span.clone(), format!("{what} is written into the file"))
-                    .help("revoke it, declare `secrets: { name: { from: env:NAME } }`, and bind it to a slot of the step");
+        Kind::Scalar { text, .. } => found(report, text, &node.span),
+        Kind::List(items) => items.iter().for_each(|item| find(report, item)),
+        Kind::Map(entries) => {
+            for entry in entries {
+                found(report, &entry.key, &entry.key_span);
+                find(report, &entry.value);
             }
         }
-        Kind::List(items) => items.iter().for_each(|item| find(report, item)),
-        Kind::Map(entries) => entries.iter().for_each(|entry| find(report, &entry.value)),
+    }
+}
+
+fn found(report: &mut Report, text: &str, span: &Range<usize>) {
+    if let Some(what) = credential(text) {
+        report.add(code::CREDENTIAL, span.clone(), format!("{what} is written into the file")).help(
+            "revoke it, declare `secrets: { name: { from: env:NAME } }`, and bind it to a slot of the step",
+        );
     }
 }
 

@@ -227,7 +227,7 @@ fn type_of(report: &mut Report, node: &Node, of: &str) -> Option<Type> {
 fn unknown_type(report: &mut Report, node: &Node, text: &str) {
     let usual = match text {
         "str" | "text" => Some("string"),
-        "integer" | "number" => Some("int"),
+        "integer" => Some("int"),
         "boolean" => Some("bool"),
         "array" => Some("list"),
         "any" => Some("json"),
@@ -240,7 +240,8 @@ fn unknown_type(report: &mut Report, node: &Node, text: &str) {
         format!("there is no type `{}`", literal::shown(text)),
     );
     match usual {
-        Some(usual) => diagnostic.help(format!("did you mean `{usual}`?")).fix(usual),
+        Some(usual) => diagnostic.suggest(format!("did you mean `{usual}`?")),
+        None if text == "number" => diagnostic.help("did you mean `int` or `float`?"),
         None => diagnostic.help(format!("the types are {}", suggest::listed(TYPES))),
     };
 }

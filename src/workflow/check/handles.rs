@@ -25,7 +25,7 @@ pub(super) fn sandboxes(
             let help = suggest::help("the sandboxes are", name, world.sandboxes.keys().map(String::as_str));
             report
                 .add(code::UNKNOWN_SANDBOX, node.span.clone(), format!("there is no sandbox `{name}`"))
-                .help(help);
+                .suggest(help);
         }
         exists
     };
@@ -80,7 +80,7 @@ pub(super) fn sandboxes(
                     parameters.iter().map(String::as_str),
                 );
                 let message = format!("{label} has no sandbox parameter `{}`", entry.key);
-                report.add(code::SANDBOX_CHOICE, entry.key_span.clone(), message).help(help);
+                report.add(code::SANDBOX_CHOICE, entry.key_span.clone(), message).suggest(help);
             } else if known(report, &entry.value, name) {
                 chosen.insert(entry.key.clone(), name.to_owned());
             }
@@ -131,13 +131,10 @@ pub(super) fn secrets(
         });
         if let (false, Some(called)) = (known, called) {
             let slots = called.function.secrets.iter().map(|slot| slot.name.as_str());
-            let help = suggest::help("its slots are", &entry.key, slots.clone());
+            let help = suggest::help("its slots are", &entry.key, slots);
             let message = format!("{} has no secret slot `{}`", called.label(), entry.key);
-            let fix = suggest::nearest(&entry.key, slots).map(str::to_owned);
-            let diagnostic = report.add(code::UNKNOWN_SLOT, entry.key_span.clone(), message).help(help);
-            if let Some(fix) = fix {
-                diagnostic.fix(fix);
-            }
+            let diagnostic = report.add(code::UNKNOWN_SLOT, entry.key_span.clone(), message);
+            shape::spare(diagnostic.suggest(help), entries.unwrap_or_default());
         }
         let Some(name) = shape::text(report, entry, "secrets: { slot: name }") else { continue };
         usage.secrets.insert(name.to_owned());
@@ -146,16 +143,20 @@ pub(super) fn secrets(
         } else {
             let bare =
                 name.trim_start_matches("${{").trim_end_matches("}}").trim().trim_start_matches("secrets.");
-            let help = if name != bare && world.secrets.contains(bare) {
+            let alone = name != bare && world.secrets.contains(bare);
+            let help = if alone {
                 format!("write the secret's name alone: `{}: {bare}`", entry.key)
             } else if world.secrets.is_empty() {
                 format!("declare it: `secrets: {{ {}: {{ from: env:NAME }} }}` at the top", entry.key)
             } else {
                 suggest::help("the secrets are", name, world.secrets.iter().map(String::as_str))
             };
-            report
-                .add(code::UNKNOWN_SECRET, entry.value.span.clone(), "there is no secret of this name")
-                .help(help);
+            let span = entry.value.span.clone();
+            let diagnostic = report.add(code::UNKNOWN_SECRET, span, "there is no secret of this name");
+            diagnostic.suggest(help);
+            if alone {
+                diagnostic.fix(bare);
+            }
         }
     }
     for slot in function.map_or(&[][..], |function| &function.secrets) {

@@ -81,20 +81,16 @@ fn permission(report: &mut Report, node: &Node, secrets: &IndexSet<String>) -> O
                     let help = suggest::help("the secrets are", name, secrets.iter().map(String::as_str));
                     report
                         .add(code::UNKNOWN_SECRET, node.span.clone(), format!("there is no secret `{name}`"))
-                        .help(help);
+                        .suggest(help);
                 }
             }
             Some(Permission::Reveal(names.into_iter().map(|(name, _)| name.to_owned()).collect()))
         }
         other => {
             let help = suggest::help("the permissions are", other, NAMES);
-            let fix = suggest::nearest(other, NAMES);
-            let diagnostic = report
+            report
                 .add(code::UNKNOWN_PERMISSION, span, format!("there is no permission `{other}`"))
-                .help(help);
-            if let Some(fix) = fix {
-                diagnostic.fix(fix);
-            }
+                .suggest(help);
             None
         }
     }

@@ -75,13 +75,9 @@ fn retry(report: &mut Report, entry: &Entry, who: &str, own: Option<&[ErrorKind]
             let own = own.unwrap_or_default().iter().map(ErrorKind::as_str);
             let kinds = own.chain(host.iter().map(ErrorKind::as_str)).filter(|kind| *kind != "cancelled");
             let kinds: Vec<_> = kinds.collect();
-            let near = suggest::nearest(kind, kinds.iter().copied()).map(str::to_owned);
-            let diagnostic = report
+            report
                 .add(code::RETRY_KIND, node.span.clone(), format!("{who} cannot fail with `{kind}`"))
-                .help(suggest::help("it can fail with", kind, kinds.iter().copied()));
-            if let Some(near) = near {
-                diagnostic.fix(near);
-            }
+                .suggest(suggest::help("it can fail with", kind, kinds.iter().copied()));
         }
         retry.on.push(ErrorKind::new(kind));
     }

@@ -174,6 +174,10 @@ fn network(report: &mut Report, entry: &Entry) -> Option<Network> {
                     let diagnostic =
                         report.add(code::BAD_VALUE, node.span.clone(), format!("`{text}` is no domain"));
                     let bare = text.split("://").last().unwrap_or(text).split('/').next().unwrap_or(text);
+                    // Where there was a path, the whole domain is more than was meant.
+                    if text.trim_end_matches('/') == format!("https://{bare}") {
+                        diagnostic.fix(bare);
+                    }
                     diagnostic.help(match bare.contains(['$', ' ']) || bare.is_empty() {
                         true => "write domains such as `github.com`, `*.example.com` or `host:8080`, without expressions".to_owned(),
                         false => format!("write `{bare}`"),

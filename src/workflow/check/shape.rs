@@ -1,7 +1,7 @@
 //! Reading mappings by their keys: what is unknown, what comes later, what is written in the wrong spelling.
 
 use crate::workflow::code;
-use crate::workflow::diagnostic::Report;
+use crate::workflow::diagnostic::{Diagnostic, Report};
 use crate::workflow::file::{Entry, Kind, Node};
 use crate::workflow::literal::{self, shown};
 use crate::workflow::suggest;
@@ -64,8 +64,9 @@ pub(super) fn fields<'n>(
     entries: impl IntoIterator<Item = &'n Entry>,
     keys: &Keys,
 ) -> Fields<'n> {
+    let entries: Vec<&Entry> = entries.into_iter().collect();
     let (mut known, mut meant) = (Vec::new(), Vec::new());
-    for entry in entries {
+    for entry in entries.iter().copied() {
         let key = entry.key.as_str();
         if keys.known.contains(&key) {
             known.push(entry);
@@ -92,17 +93,28 @@ pub(super) fn fields<'n>(
         } else {
             let message = format!("unknown key `{key}` in {}", keys.what);
             diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
+            let known = keys.known.iter().chain(keys.near).copied();
             let listed = suggest::listed(keys.known.iter().copied());
-            match suggest::nearest(key, keys.known.iter().chain(keys.near).copied()) {
-                Some(near) => {
-                    meant.push(near.to_owned());
-                    diagnostic.help(format!("did you mean `{near}`? The keys are {listed}")).fix(near)
-                }
-                None => diagnostic.help(format!("the keys are {listed}")),
-            };
+            if let Some(near) = suggest::nearest(key, known.clone()) {
+                meant.push(near.to_owned());
+                let help = suggest::help("the keys are", key, known);
+                diagnostic.suggest(help.as_str()).help(format!("{help} The keys are {listed}"));
+            } else {
+                diagnostic.help(format!("the keys are {listed}"));
+            }
         }
+        spare(diagnostic, entries.iter().copied());
     }
     Fields { entries: known, meant }
+}
+
+/// Takes back the replacement of a key by one that is there already: that is not the one that was meant.
+pub(super) fn spare<'n>(diagnostic: &mut Diagnostic, entries: impl IntoIterator<Item = &'n Entry>) {
+    if let Some(fix) = &diagnostic.fix
+        && entries.into_iter().any(|entry| entry.key == fix.replacement)
+    {
+        diagnostic.fix = None;
+    }
 }
 
 /// The text of a scalar.
@@ -131,7 +143,7 @@ pub(super) fn scalar(report: &mut Report, entry: &Entry, ty: &Type, example: &st
             let (reason, help) = split_help(&message);
             report
                 .add(code::BAD_VALUE, entry.value.span.clone(), format!("`{}`: {reason}", entry.key))
-                .maybe_help(help);
+                .maybe_suggest(help);
             None
         }
     }

@@ -113,7 +113,7 @@ fn needs(report: &mut Report, raw: &RawStep<'_>, world: &World<'_>) -> Vec<StepI
                 let help = suggest::help("the steps are", name, names);
                 report
                     .add(code::UNKNOWN_NEED, node.span.clone(), format!("there is no step `{name}`"))
-                    .help(help);
+                    .suggest(help);
             }
             Some(step) if step.group != raw.group => other_side(report, raw, world, name, node),
             Some(step) if step.finally && !raw.finally => {

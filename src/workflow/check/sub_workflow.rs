@@ -272,13 +272,9 @@ pub(super) fn argument(
     let Some(input) = declared.get(&entry.key) else {
         values.infer(&entry.value);
         let known = declared.keys().map(String::as_str);
-        let fix = suggest::nearest(&entry.key, known.clone()).map(str::to_owned);
         let help = suggest::help("its inputs are", &entry.key, known);
         let message = format!("{label} has no input `{}`", entry.key);
-        let diagnostic = report.add(code::UNKNOWN_PARAMETER, entry.key_span.clone(), message).help(help);
-        if let Some(fix) = fix {
-            diagnostic.fix(fix);
-        }
+        report.add(code::UNKNOWN_PARAMETER, entry.key_span.clone(), message).suggest(help);
         return None;
     };
     let template = values.read(&entry.value, &input.ty, &format!("`{}` of {label}", entry.key))?;

@@ -60,7 +60,10 @@ impl<'c> Components<'c> {
                 let message = format!("there is no component `{}`", form.component);
                 let diagnostic = report.add(code::UNKNOWN_COMPONENT, component_span, message);
                 match near {
-                    Some(near) if !form.file => diagnostic.help(format!("did you mean `{near}`?")).fix(near),
+                    Some(_) if !form.file => {
+                        let names = names.iter().map(String::as_str);
+                        diagnostic.suggest(suggest::help("the components are", form.component, names))
+                    }
                     _ => diagnostic.help(reason.clone()),
                 };
                 if form.file {
@@ -78,14 +81,9 @@ impl<'c> Components<'c> {
         }
         let Some(function) = component.function(form.function) else {
             let names = component.functions.iter().map(|function| function.name.as_str());
-            let help = suggest::help("its functions are", form.function, names.clone());
-            let fix = suggest::nearest(form.function, names).map(str::to_owned);
+            let help = suggest::help("its functions are", form.function, names);
             let message = format!("component `{}` has no function `{}`", component.name, form.function);
-            let diagnostic =
-                report.add(code::UNKNOWN_FUNCTION_OF_COMPONENT, function_span, message).help(help);
-            if let Some(fix) = fix {
-                diagnostic.fix(fix);
-            }
+            report.add(code::UNKNOWN_FUNCTION_OF_COMPONENT, function_span, message).suggest(help);
             return None;
         };
         let function = function.clone();

@@ -1,6 +1,6 @@
 //! From a value of the file and the type it must have to a template whose holes are checked.
 
-use super::shape::split_help;
+use super::shape::{spare, split_help};
 use crate::workflow::cel::typing::{self, Names, Usage, Wanted, article};
 use crate::workflow::code::{self, Code};
 use crate::workflow::diagnostic::Report;
@@ -172,13 +172,19 @@ impl Values<'_> {
 
     fn braces(&mut self, node: &Node, text: &str, what: &str, help: String) {
         let at = text.find("${{").unwrap_or_default();
+        let (trimmed, lead) = (text.trim(), text.len() - text.trim_start().len());
         let span = node.locate(&self.report.source, at, "${{");
+        let whole =
+            node.is_verbatim(&self.report.source).then(|| node.locate(&self.report.source, lead, trimmed));
         let message = format!("{what} is an expression already, without `${{{{ }}}}`");
-        self.report.add(code::EXPRESSION_SYNTAX, span, message).help(help);
+        let diagnostic = self.report.add(code::EXPRESSION_SYNTAX, span, message).help(help);
+        if let (Some((inner, _)), Some(whole)) = (only_hole(text), whole) {
+            diagnostic.fix_at(whole, inner);
+        }
     }
 
     fn wrong(&mut self, node: &Node, message: String, help: Option<String>) {
-        self.report.add(self.code, node.span.clone(), message).maybe_help(help);
+        self.report.add(self.code, node.span.clone(), message).maybe_suggest(help);
     }
 
     fn shape(&mut self, node: &Node, ty: &Type, what: &str) -> Option<Template> {
@@ -257,6 +263,7 @@ impl Values<'_> {
     ) -> (Option<Type>, bool) {
         let (ty, problems) = typing::check(text, self.names, wanted, self.usage);
         let fine = problems.is_empty();
+        let exact = node.is_verbatim(&self.report.source);
         for problem in problems {
             let part = &text[problem.span.clone()];
             let mut span = node.locate(&self.report.source, offset + problem.span.start, part);
@@ -267,7 +274,8 @@ impl Values<'_> {
             let diagnostic = self.report.add(problem.code, span, problem.message);
             diagnostic.label = problem.label;
             diagnostic.help = problem.help;
-            if let Some(fix) = problem.fix {
+            // Elsewhere the place is good enough for people, not for a program that writes there.
+            if let (Some(fix), true) = (problem.fix, exact) {
                 diagnostic.fix(fix);
             }
         }
@@ -285,7 +293,8 @@ impl Values<'_> {
                     fields.iter().map(|field| field.name.as_str()),
                 );
                 let message = format!("{what} has no field `{}`", entry.key);
-                self.report.add(self.code, entry.key_span.clone(), message).help(help);
+                let diagnostic = self.report.add(self.code, entry.key_span.clone(), message);
+                spare(diagnostic.suggest(help), entries);
                 fine = false;
                 continue;
             };
@@ -338,7 +347,7 @@ impl Values<'_> {
                 let help = suggest::help("the cases are", &entry.key, names);
                 self.report
                     .add(self.code, entry.key_span.clone(), format!("{what} has no case `{}`", entry.key))
-                    .help(help);
+                    .suggest(help);
                 None
             }
         }

@@ -3,6 +3,7 @@
 mod bad;
 mod good;
 mod robust;
+mod secrecy;
 
 use super::{Checked, check};
 use crate::workflow::fixture;

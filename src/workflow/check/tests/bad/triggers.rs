@@ -439,7 +439,7 @@ steps:
     3 | on: { schedule: [{ id: a, every: 5m, overlap: buffer }] }
       |                                               ^^^^^^
       |
-      = help: did you mean `buffer-one`?
+      = help: did you mean `buffer-one` or `buffer-all`?
     "#);
 }
 
