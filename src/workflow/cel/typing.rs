@@ -211,6 +211,11 @@ fn never() -> Type {
     Type::Variant(Vec::new())
 }
 
+/// The type of null alone.
+pub(crate) fn null() -> Type {
+    optional(never())
+}
+
 fn is_never(ty: &Type) -> bool {
     matches!(ty, Type::Variant(cases) if cases.is_empty())
 }
@@ -671,6 +676,7 @@ impl Checker<'_, '_> {
             Expr::Map(map) => {
                 let mut fields = Vec::new();
                 let mut values = never();
+                let mut mixed = None;
                 let mut record = true;
                 for entry in &map.entries {
                     let EntryExpr::MapEntry(entry) = &entry.expr else { return self.unsupported(node) };
@@ -688,9 +694,25 @@ impl Checker<'_, '_> {
                             record = false;
                         }
                     }
-                    values = unify(&values, &ty).unwrap_or(Type::Any);
+                    match unify(&values, &ty) {
+                        Some(ty) => values = ty,
+                        None => mixed = Some((&entry.value, ty)),
+                    }
                 }
-                Some(if record { Type::Record(fields) } else { Type::Map(Box::new(values)) })
+                match mixed {
+                    _ if record => Some(Type::Record(fields)),
+                    None => Some(Type::Map(Box::new(values))),
+                    Some((value, ty)) => {
+                        let span = self.extent(value);
+                        let message = format!(
+                            "the values of a map with computed keys are of one type, but this is {}",
+                            article(&ty)
+                        );
+                        self.problem(code::TYPE_MISMATCH, span, message).help =
+                            Some("give all values one type, or write the keys in quotes".into());
+                        None
+                    }
+                }
             }
             Expr::Call(call) => self.call(node, call),
             Expr::Struct(_) | Expr::Comprehension(_) | Expr::Unspecified => self.unsupported(node),
@@ -712,7 +734,7 @@ impl Checker<'_, '_> {
             LiteralValue::Boolean(_) => Type::Bool,
             LiteralValue::Double(_) => Type::Float,
             LiteralValue::Int(_) => Type::Int,
-            LiteralValue::Null => optional(never()),
+            LiteralValue::Null => null(),
             LiteralValue::String(_) => Type::String,
             LiteralValue::Bytes(_) | LiteralValue::UInt(_) => return self.unsupported(node),
         })

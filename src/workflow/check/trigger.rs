@@ -1,8 +1,8 @@
 //! `on:`, what starts runs by itself: schedules, webhooks and the end of other workflows' runs.
 
+use super::constant::constant;
 use super::schedule;
 use super::shape::{self, Fields, Keys};
-use super::step;
 use super::sub_workflow::{argument, missing};
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage};
@@ -241,11 +241,8 @@ fn webhook(
 
 fn condition(report: &mut Report, entry: &Entry, names: &Names<'_>, usage: &mut Usage) -> Option<Expression> {
     let text = shape::text(report, entry, "if: event.ref == 'refs/heads/main'")?;
-    let mut own = Usage::default();
-    let condition = Values { report, names, usage: &mut own, code: code::NOT_BOOL }.condition(entry, text);
-    if let (Some(condition), false) = (&condition, own.reads)
-        && let Some(value) = step::constant(condition)
-    {
+    let condition = Values { report, names, usage, code: code::NOT_BOOL }.condition(entry, text);
+    if let Some(value) = condition.as_ref().and_then(constant) {
         let outcome = if value { "every request" } else { "no request" };
         report
             .add(
@@ -255,7 +252,6 @@ fn condition(report: &mut Report, entry: &Entry, names: &Names<'_>, usage: &mut 
             )
             .help("remove the `if`, or compare something of the `event`");
     }
-    usage.absorb(own);
     condition
 }
 

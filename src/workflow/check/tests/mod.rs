@@ -3,6 +3,7 @@
 mod bad;
 mod good;
 mod robust;
+mod shipped;
 
 use super::{Checked, check};
 use crate::workflow::fixture;
