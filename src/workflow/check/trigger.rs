@@ -21,6 +21,9 @@ const HOOKS: &str = "/hooks/";
 /// Longest path of a webhook in bytes.
 const MAX_PATH: usize = 200;
 
+/// Most triggers of one kind in a file: each is a thing that a server keeps an eye on.
+const MAX_TRIGGERS: usize = 100;
+
 /// How runs end, as `run.status` has it.
 const STATUSES: [&str; 4] = ["succeeded", "failed", "cancelled", "timed_out"];
 
@@ -116,8 +119,14 @@ fn list<'n>(
         shape::shape(report, key, &entry.value, "a list", example);
         return Vec::new();
     };
+    if let Some(beyond) = items.get(MAX_TRIGGERS) {
+        let message = format!("`{key}` has more than {MAX_TRIGGERS} items");
+        report
+            .add(code::TOO_LARGE, beyond.span.clone(), message)
+            .help("split the workflow, or let one trigger start what the others would");
+    }
     let mut found = Vec::new();
-    for item in items {
+    for item in items.iter().take(MAX_TRIGGERS) {
         match &item.kind {
             Kind::Map(entries) => {
                 let span = entries.first().map_or(item.span.clone(), |entry| entry.key_span.clone());

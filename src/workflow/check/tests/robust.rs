@@ -25,6 +25,13 @@ fn limits_are_diagnostics() {
         only_code(&format!("{head}{}{}", "[".repeat(MAX_DEPTH + 9), "]".repeat(MAX_DEPTH + 9))),
         code::TOO_LARGE.id
     );
+    let schedules: String = (0..101).map(|n| format!("{{ id: a{n}, every: 1h }}, ")).collect();
+    assert_eq!(
+        only_code(&format!(
+            "harvest: 1\nname: w\non: {{ schedule: [{schedules}] }}\nsteps: {{ a: {{ uses: exec/run, with: {{ command: [ls] }} }} }}\n"
+        )),
+        code::TOO_LARGE.id
+    );
     let step = |expression: &str| {
         format!(
             "harvest: 1\nname: w\nsteps:\n  a:\n    uses: exec/run\n    with: {{ command: [ls] }}\n    if: {expression}\n"
