@@ -1,7 +1,7 @@
 //! `cache:` of a call: when the outputs of an earlier call are taken in place of a call.
 
+use super::constant::constant;
 use super::shape::{self, Keys};
-use super::step;
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage, Wanted};
 use crate::workflow::code;
@@ -47,12 +47,9 @@ pub(super) fn cache(
 
 fn bypass(report: &mut Report, entry: &Entry, names: &Names<'_>, usage: &mut Usage) -> Option<Expression> {
     let text = shape::text(report, entry, "bypass: inputs.force")?;
-    let mut own = Usage::default();
-    let mut values = Values { report, names, usage: &mut own, code: code::NOT_BOOL };
+    let mut values = Values { report, names, usage, code: code::NOT_BOOL };
     let condition = values.condition(entry, text);
-    if let (Some(condition), false) = (&condition, own.reads)
-        && let Some(value) = step::constant(condition)
-    {
+    if let Some(value) = condition.as_ref().and_then(constant) {
         let (message, help) = if value {
             ("this is always true: nothing is ever taken from the cache", "remove `cache`")
         } else {
@@ -60,6 +57,5 @@ fn bypass(report: &mut Report, entry: &Entry, names: &Names<'_>, usage: &mut Usa
         };
         report.add(code::CONSTANT_CONDITION, entry.value.span.clone(), message).help(help);
     }
-    usage.absorb(own);
     condition
 }

@@ -4,7 +4,7 @@ use super::raw::{Does, RawStep};
 use super::shape::{self, Fields, Keys};
 use super::value::{Values, only_expression};
 use super::world::{KnownSteps, View, World};
-use super::{order, step};
+use super::{constant, order, step};
 use crate::id::StepId;
 use crate::workflow::cel::typing::{self, Names, Usage, Wanted, state_type};
 use crate::workflow::code;
@@ -79,6 +79,7 @@ pub(super) fn for_each(
     inner.steps.shift_remove(raw.id);
     usage.absorb(inner);
     order::cycles(report, raw.body(), &body);
+    constant::conditions(report, raw.body(), &body);
     Some(Action::ForEach(Box::new(ForEach {
         item,
         items: items?,

@@ -7,6 +7,7 @@ mod arguments;
 mod cache;
 mod call;
 mod concurrency;
+mod constant;
 mod credential;
 mod declare;
 mod for_each;
@@ -159,6 +160,8 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
     }
     order::cycles(report, &raw, &steps);
     order::cycles(report, &raw, &finally);
+    constant::conditions(report, &raw, &steps);
+    constant::conditions(report, &raw, &finally);
     let outputs = fields.get("outputs").map(|entry| {
         let view = View::of_outputs(&known);
         let names = Names {

@@ -6,14 +6,12 @@ use super::value::Values;
 use super::world::{View, World};
 use super::{approve, call, for_each, sub_workflow};
 use crate::id::StepId;
-use crate::workflow::cel;
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
 use crate::workflow::diagnostic::Report;
-use crate::workflow::file::{Entry, Node};
-use crate::workflow::model::{Expression, Read, Step};
+use crate::workflow::file::Node;
+use crate::workflow::model::{Read, Step};
 use crate::workflow::suggest;
-use crate::workflow::template;
 use crate::workflow::types::Type;
 
 /// Checks one step. `None` where it has mistakes. `values` is what it sees beside inputs and steps: the item of its
@@ -35,7 +33,10 @@ pub(super) fn step(
         ..Names::new(if raw.finally { "a step of `finally`" } else { "a step" }, world.secrets)
     };
     let mut usage = Usage::default();
-    let condition = raw.fields.get("if").and_then(|entry| condition(report, entry, &names, &mut usage));
+    let condition = raw.fields.get("if").and_then(|entry| {
+        let text = shape::text(report, entry, "if: inputs.publish")?;
+        Values { report, names: &names, usage: &mut usage, code: code::NOT_BOOL }.condition(entry, text)
+    });
     let present = std::mem::take(&mut usage.present);
     let names = Names { present: &present, ..names };
     let action = match &raw.does {
@@ -66,37 +67,6 @@ pub(super) fn step(
 /// The steps that a step waits for.
 pub(super) fn edges(step: &Step) -> impl Iterator<Item = &str> {
     step.needs.iter().chain(step.reads.iter().map(|read| &read.step)).map(StepId::as_str)
-}
-
-/// A condition over what the place sees; warns of one that never changes.
-fn condition(report: &mut Report, entry: &Entry, names: &Names<'_>, usage: &mut Usage) -> Option<Expression> {
-    let text = shape::text(report, entry, "if: inputs.publish")?;
-    let mut own = Usage::default();
-    let mut values = Values { report, names, usage: &mut own, code: code::NOT_BOOL };
-    let condition = values.condition(entry, text);
-    if let (Some(condition), false) = (&condition, own.reads)
-        && let Some(value) = constant(condition)
-    {
-        let (outcome, help) =
-            if value { ("runs", "remove the `if`") } else { ("is skipped", "remove the step, or the `if`") };
-        report
-            .add(
-                code::CONSTANT_CONDITION,
-                entry.value.span.clone(),
-                format!("this is always {value}: the step always {outcome}"),
-            )
-            .help(help);
-    }
-    usage.absorb(own);
-    condition
-}
-
-/// The value of a condition that reads nothing.
-pub(super) fn constant(condition: &Expression) -> Option<bool> {
-    let empty = serde_json::Map::new();
-    let secrets = std::collections::BTreeSet::new();
-    let scope = cel::Scope { inputs: &empty, steps: &empty, run: &empty, secrets: &secrets, item: None };
-    template::condition(condition, &scope).ok()
 }
 
 fn needs(report: &mut Report, raw: &RawStep<'_>, world: &World<'_>) -> Vec<StepId> {

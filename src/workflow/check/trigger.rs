@@ -1,8 +1,8 @@
 //! `on:`, what starts runs by itself: schedules, webhooks and the end of other workflows' runs.
 
+use super::constant::constant;
 use super::schedule;
 use super::shape::{self, Fields, Keys};
-use super::step;
 use super::sub_workflow::{argument, missing};
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage};
@@ -20,6 +20,9 @@ const HOOKS: &str = "/hooks/";
 
 /// Longest path of a webhook in bytes.
 const MAX_PATH: usize = 200;
+
+/// Most triggers of one kind in a file: each is a thing that a server keeps an eye on.
+const MAX_TRIGGERS: usize = 100;
 
 /// How runs end, as `run.status` has it.
 const STATUSES: [&str; 4] = ["succeeded", "failed", "cancelled", "timed_out"];
@@ -116,8 +119,14 @@ fn list<'n>(
         shape::shape(report, key, &entry.value, "a list", example);
         return Vec::new();
     };
+    if let Some(beyond) = items.get(MAX_TRIGGERS) {
+        let message = format!("`{key}` has more than {MAX_TRIGGERS} items");
+        report
+            .add(code::TOO_LARGE, beyond.span.clone(), message)
+            .help("split the workflow, or let one trigger start what the others would");
+    }
     let mut found = Vec::new();
-    for item in items {
+    for item in items.iter().take(MAX_TRIGGERS) {
         match &item.kind {
             Kind::Map(entries) => {
                 let span = entries.first().map_or(item.span.clone(), |entry| entry.key_span.clone());
@@ -241,11 +250,8 @@ fn webhook(
 
 fn condition(report: &mut Report, entry: &Entry, names: &Names<'_>, usage: &mut Usage) -> Option<Expression> {
     let text = shape::text(report, entry, "if: event.ref == 'refs/heads/main'")?;
-    let mut own = Usage::default();
-    let condition = Values { report, names, usage: &mut own, code: code::NOT_BOOL }.condition(entry, text);
-    if let (Some(condition), false) = (&condition, own.reads)
-        && let Some(value) = step::constant(condition)
-    {
+    let condition = Values { report, names, usage, code: code::NOT_BOOL }.condition(entry, text);
+    if let Some(value) = condition.as_ref().and_then(constant) {
         let outcome = if value { "every request" } else { "no request" };
         report
             .add(
@@ -255,7 +261,6 @@ fn condition(report: &mut Report, entry: &Entry, names: &Names<'_>, usage: &mut 
             )
             .help("remove the `if`, or compare something of the `event`");
     }
-    usage.absorb(own);
     condition
 }
 

@@ -71,7 +71,7 @@ impl Values<'_> {
     /// The template of a value that may be anything, with its type.
     pub(super) fn infer(&mut self, node: &Node) -> Option<(Template, Option<Type>)> {
         match &node.kind {
-            Kind::Null => Some((Template::Literal(Value::Null), Some(Type::Option(Box::new(Type::Any))))),
+            Kind::Null => Some((Template::Literal(Value::Null), Some(typing::null()))),
             Kind::Scalar { text, plain } => {
                 let pieces = self.pieces(node, text)?;
                 if let [Piece::Hole { text, offset }] = pieces.as_slice() {

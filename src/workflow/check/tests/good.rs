@@ -34,7 +34,7 @@ outputs:
   lines: "${{ int(steps.count.stdout.trim()) }}"
 "#;
 
-const AGENT_SESSION: &str = r#"
+pub(super) const AGENT_SESSION: &str = r#"
 harvest: 1
 name: agent-session
 description: Run Claude on one repository and push what it committed.
@@ -168,7 +168,7 @@ fn the_agent_session() {
     assert_eq!(again, workflow);
 }
 
-const REFRESH_IMAGES: &str = r#"
+pub(super) const REFRESH_IMAGES: &str = r#"
 harvest: 1
 name: refresh-images
 description: Rebuild the warm image of every registered repository.

@@ -4,6 +4,7 @@ mod bad;
 mod good;
 mod robust;
 mod secrecy;
+mod shipped;
 
 use super::{Checked, check};
 use crate::workflow::fixture;

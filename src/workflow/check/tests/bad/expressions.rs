@@ -719,3 +719,23 @@ steps:
       = help: write `steps.clone.path.split(' ')` for the words of a text
     "#);
 }
+
+#[test]
+fn map_of_mixed_values() {
+    let file = r#"
+inputs: { key: string }
+steps:
+  clone: { uses: git/clone, with: { repo: a/b } }
+outputs:
+  about: "${{ {inputs.key: steps.clone.path, 'n': 1} }}"
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0313]: the values of a map with computed keys are of one type, but this is an int
+     --> w.yaml:7:51
+      |
+    7 |   about: "${{ {inputs.key: steps.clone.path, 'n': 1} }}"
+      |                                                   ^
+      |
+      = help: give all values one type, or write the keys in quotes
+    "#);
+}

@@ -100,3 +100,51 @@ steps:
       = help: pass it as an argument: `args: ["${{ inputs.name }}"]`, read with `sys.argv[1]`
     "#);
 }
+
+#[test]
+fn steps_that_never_run() {
+    let file = r#"
+steps:
+  a: { uses: exec/run, if: "false", with: { command: [ls] } }
+  b: { uses: exec/run, with: { command: [echo, "${{ steps.a.stdout }}"] } }
+  c: { uses: exec/run, with: { command: [echo, "${{ steps.b.stdout }}"] } }
+  d: { uses: exec/run, needs: a, with: { command: [echo, "${{ steps.c.stdout.orValue('') }}"] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    warning[W0103]: this is always false: the step is always skipped
+     --> w.yaml:4:28
+      |
+    4 |   a: { uses: exec/run, if: "false", with: { command: [ls] } }
+      |                            ^^^^^^^
+    5 |   b: { uses: exec/run, with: { command: [echo, "${{ steps.a.stdout }}"] } }
+      |   - never runs either: it reads `a`
+    6 |   c: { uses: exec/run, with: { command: [echo, "${{ steps.b.stdout }}"] } }
+      |   - never runs either: it reads `b`
+      |
+      = help: remove the step, or the `if`
+    "#);
+}
+
+#[test]
+fn constant_condition_in_a_loop() {
+    let file = r#"
+inputs: { names: { type: list, items: string } }
+steps:
+  build:
+    for-each: { item: name, in: inputs.names, key: name }
+    steps:
+      a: { uses: exec/run, if: 1 > 2, with: { command: [echo, "${{ name }}"] } }
+      b: { uses: exec/run, with: { command: [echo, "${{ steps.a.stdout }}"] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    warning[W0103]: this is always false: the step is always skipped
+     --> w.yaml:8:32
+      |
+    8 |       a: { uses: exec/run, if: 1 > 2, with: { command: [echo, "${{ name }}"] } }
+      |                                ^^^^^
+    9 |       b: { uses: exec/run, with: { command: [echo, "${{ steps.a.stdout }}"] } }
+      |       - never runs either: it reads `a`
+      |
+      = help: remove the step, or the `if`
+    "#);
+}
