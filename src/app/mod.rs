@@ -5,6 +5,7 @@ pub mod doctor;
 mod error;
 mod files;
 mod fix;
+mod hashes;
 mod retention;
 mod setup;
 mod start;

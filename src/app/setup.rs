@@ -7,14 +7,14 @@ use crate::capability::sandbox::{ImageSpec, SandboxProvider, SandboxSpec};
 use crate::capability::secret::Secret;
 use crate::capability::stream::{LocalStreams, StreamStore};
 use crate::config::Home;
-use crate::engine::Preparer;
+use crate::engine::{Preparer, Surroundings};
 use crate::host::{HostExecutor, Library, Providers, RunSetup};
 use crate::id::RunId;
 use crate::run::{Event, Run, RunStarted};
 use crate::step::{ErrorKind, StepError};
 use crate::workflow::model::{SandboxTemplate, Template};
 use async_trait::async_trait;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,14 @@ pub(super) struct Ground {
 
 #[async_trait]
 impl Preparer for Ground {
-    async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<BTreeSet<String>, StepError> {
+    async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<Surroundings, StepError> {
         let directory = Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
         let secrets = super::start::secrets(&started.definition, &directory).await.map_err(step_error)?;
         let names = secrets.keys().cloned().collect();
+        let hashes = super::hashes::of(&started.definition.hashes, &directory).map_err(step_error)?;
         let setup = self.set_up(run, started, secrets).await.map_err(step_error)?;
         self.host.register(run, setup).map_err(|error| StepError::new(error.kind, error.message))?;
-        Ok(names)
+        Ok(Surroundings { secrets: names, hashes })
     }
 }
 

@@ -75,6 +75,7 @@ impl App {
         let about = about(&run, &workflow, &request.trigger);
         let inputs = read_inputs(&workflow, request.inputs.clone(), request.json.clone(), &about)
             .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
+        let hashes = super::hashes::of(&workflow.hashes, &directory)?;
         let secrets = secrets(&workflow, &directory).await?;
         let started = RunStarted {
             workflow: workflow.name.clone(),
@@ -84,6 +85,7 @@ impl App {
             inputs,
             run: about,
             secrets: secrets.keys().cloned().collect(),
+            hashes,
             parent: None,
         };
         Ok(Prepared { run, started, secrets })
@@ -108,11 +110,13 @@ impl App {
         let inputs = read_inputs(&earlier.definition, inputs, Some(earlier.inputs.clone()), &about)
             .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
         let directory = Path::new(&earlier.file).parent().map(ToOwned::to_owned).unwrap_or_default();
+        let hashes = super::hashes::of(&earlier.definition.hashes, &directory)?;
         let secrets = secrets(&earlier.definition, &directory).await?;
         let started = RunStarted {
             inputs,
             run: about,
             secrets: secrets.keys().cloned().collect(),
+            hashes,
             parent: None,
             ..earlier.clone()
         };

@@ -21,7 +21,7 @@ use crate::run::{Event, Illegal, Outcome, Run, RunError, RunStarted};
 use crate::step::{Executor, StepError};
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
@@ -43,11 +43,20 @@ pub struct Engine {
 /// Gets ready what a run needs of the world before it begins or goes on: its sandboxes, the values of its secrets.
 #[async_trait]
 pub trait Preparer: Send + Sync {
-    /// Returns the names of the secrets that have a value.
+    /// Returns what the run's journal records of it.
     ///
     /// # Errors
     /// Where an image, a volume or a secret that the run cannot do without is missing.
-    async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<BTreeSet<String>, StepError>;
+    async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<Surroundings, StepError>;
+}
+
+/// What a run finds when it begins.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Names of the secrets that have a value.
+    pub secrets: BTreeSet<String>,
+    /// What `hash()` of each name or pattern is.
+    pub hashes: BTreeMap<String, String>,
 }
 
 /// How a driven run ended.

@@ -8,7 +8,7 @@ use crate::workflow::Workflow;
 use crate::workflow::inputs::read_inputs;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,9 +80,11 @@ async fn begin(engine: &Engine, request: Request) -> Result<(), StepError> {
         inputs,
         run: about,
         secrets: BTreeSet::new(),
+        hashes: BTreeMap::new(),
         parent: Some(parent),
     };
-    started.secrets = engine.preparer.prepare(&id, &started).await?;
+    let found = engine.preparer.prepare(&id, &started).await?;
+    (started.secrets, started.hashes) = (found.secrets, found.hashes);
     engine.begin(&id, started).await.map_err(|error| failed(&error))
 }
 

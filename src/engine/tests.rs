@@ -130,6 +130,7 @@ fn started(workflow: Workflow) -> RunStarted {
         inputs: Map::new(),
         run: Map::new(),
         secrets: BTreeSet::new(),
+        hashes: Default::default(),
         parent: None,
     }
 }
@@ -158,8 +159,8 @@ fn engine(executor: &Arc<Scripted>) -> World {
 
 #[async_trait]
 impl Preparer for Scripted {
-    async fn prepare(&self, _: &RunId, _: &RunStarted) -> Result<BTreeSet<String>, StepError> {
-        Ok(BTreeSet::new())
+    async fn prepare(&self, _: &RunId, _: &RunStarted) -> Result<Surroundings, StepError> {
+        Ok(Surroundings::default())
     }
 }
 

@@ -248,6 +248,7 @@ impl Run {
             run: &run,
             secrets: &started.secrets,
             item,
+            hashes: Some(&started.hashes),
         })
     }
 }

@@ -177,6 +177,9 @@ pub struct RunStarted {
     /// Names of the secrets that had a value.
     #[serde(default)]
     pub secrets: std::collections::BTreeSet<String>,
+    /// What `hash()` of each name or pattern was.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub hashes: std::collections::BTreeMap<String, String>,
     /// The run and step that wait for this one, where it is a step of another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

@@ -150,7 +150,7 @@ fn unknown(workflow: &Workflow, name: &str) -> InputError {
 
 fn evaluate(default: &super::model::Template, run: &Map<String, Value>) -> Result<Value, String> {
     let (empty, secrets) = (Map::new(), BTreeSet::new());
-    let scope = Scope { inputs: &empty, steps: &empty, run, secrets: &secrets, item: None };
+    let scope = Scope { inputs: &empty, steps: &empty, run, secrets: &secrets, item: None, hashes: None };
     template::evaluate(default, &scope).map_err(|error| format!("its default has no value: {error}"))
 }
 

@@ -165,7 +165,14 @@ mod tests {
         let (empty, secrets) = (Map::new(), BTreeSet::new());
         evaluate(
             &template,
-            &Scope { inputs: &inputs, steps: &empty, run: &empty, secrets: &secrets, item: None },
+            &Scope {
+                inputs: &inputs,
+                steps: &empty,
+                run: &empty,
+                secrets: &secrets,
+                item: None,
+                hashes: None,
+            },
         )
     }
 
@@ -196,7 +203,8 @@ mod tests {
     #[test]
     fn a_condition_is_a_bool() {
         let (empty, secrets) = (Map::new(), BTreeSet::new());
-        let scope = Scope { inputs: &empty, steps: &empty, run: &empty, secrets: &secrets, item: None };
+        let scope =
+            Scope { inputs: &empty, steps: &empty, run: &empty, secrets: &secrets, item: None, hashes: None };
         assert_eq!(condition(&Expression("1 < 2".into()), &scope), Ok(true));
         assert!(condition(&Expression("'true'".into()), &scope).is_err());
     }

@@ -60,6 +60,7 @@ impl World {
             inputs: Map::new(),
             run: Map::new(),
             secrets: BTreeSet::new(),
+            hashes: Default::default(),
             parent: None,
         }));
         let run = Run::begin(0, &started).unwrap();

@@ -3,11 +3,11 @@
 
 use super::functions::{Function, kind_of};
 use super::{Parsed, parse};
-use crate::id::StepId;
+use crate::id::{Digest, StepId};
 use ::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators as op};
 use serde_json::{Map, Value};
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Largest value in bytes, as JSON and roughly: what may travel in an event of the journal.
 pub const MAX_VALUE: usize = 1 << 20;
@@ -29,6 +29,8 @@ pub struct Scope<'a> {
     pub secrets: &'a BTreeSet<String>,
     /// The item that a step of a loop is done for.
     pub item: Option<ItemScope<'a>>,
+    /// What `hash()` of each name or pattern is, recorded when the run began.
+    pub hashes: Option<&'a BTreeMap<String, String>>,
 }
 
 /// An item of a loop, as its steps see it.
@@ -389,10 +391,28 @@ impl Evaluator<'_, '_> {
             "split" | "format" | "contains" | "startsWith" | "endsWith" | "matches" => 2,
             _ => 1,
         };
+        if name == "hash" {
+            return self.hash(&values);
+        }
         if values.len() < least {
             return Err(format!("too few arguments; write {}", function.form).into());
         }
         Ok((function.call)(&values, self.budget)?)
+    }
+
+    fn hash(&self, arguments: &[Value]) -> Outcome {
+        let recorded = |pattern: &Value| {
+            let hash = self.scope.hashes.zip(pattern.as_str()).and_then(|(hashes, name)| hashes.get(name));
+            hash.cloned().ok_or_else(|| EvalError::from(format!("there is no recorded hash of {pattern}")))
+        };
+        match arguments {
+            [Value::Array(patterns)] => {
+                let all: Vec<String> = patterns.iter().map(recorded).collect::<Result<_, _>>()?;
+                Ok(Digest::of(all.join(" ").as_bytes()).hex().into())
+            }
+            [pattern] => Ok(recorded(pattern)?.into()),
+            _ => unsupported(),
+        }
     }
 
     fn has(&mut self, node: &IdedExpr) -> Outcome {
@@ -618,7 +638,7 @@ mod tests {
         let secrets = BTreeSet::from(["github".to_owned()]);
         evaluate(
             text,
-            &Scope { inputs: &inputs, steps: &steps, run: &run, secrets: &secrets, item: None },
+            &Scope { inputs: &inputs, steps: &steps, run: &run, secrets: &secrets, item: None, hashes: None },
             &mut Budget::new(),
         )
     }

@@ -25,7 +25,14 @@ pub(super) fn constant(condition: &Expression) -> Option<bool> {
         return None;
     }
     let (empty, secrets) = (Map::new(), BTreeSet::new());
-    let scope = cel::Scope { inputs: &empty, steps: &empty, run: &empty, secrets: &secrets, item: None };
+    let scope = cel::Scope {
+        inputs: &empty,
+        steps: &empty,
+        run: &empty,
+        secrets: &secrets,
+        item: None,
+        hashes: None,
+    };
     template::condition(condition, &scope).ok()
 }
 
