@@ -1,0 +1,167 @@
+//! The grammar, carried out by the real binary in real sandboxes: one file with nearly all of it, and what people do to
+//! runs of it.
+
+mod harness;
+
+use harness::{Home, Running, text};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// The workflow of `tests/language/`, beside the file that it uses.
+fn workflow(home: &Home) -> PathBuf {
+    home.file("inner.yaml", include_str!("language/inner.yaml"));
+    home.file("all.yaml", include_str!("language/all.yaml"))
+}
+
+#[test]
+fn loops_sub_workflows_groups_and_kept_outputs_work_together() {
+    let home = Home::new();
+    let file = workflow(&home);
+    let (code, last) = home.finish(&file, &[]);
+    assert_eq!(code, 0, "{last}");
+    let outputs = &last["outputs"];
+    assert_eq!(outputs["total"], 3);
+    assert_eq!(outputs["failed"], "bob");
+    assert_eq!(outputs["said"], json!(["hi ann x2!", "hi eve x2!"]));
+    assert_eq!(outputs["flaky"], "failed");
+
+    let run = last["run"].as_str().unwrap();
+    let shown = home.json(&["show", run, "--json"]);
+    assert_eq!(shown["steps"]["each"]["items"][1]["error"]["kind"], "exited");
+    assert_eq!(shown["steps"]["review"]["state"], "skipped");
+    let said = text(&home.run(&["logs", run, "after[eve]"]).stdout);
+    assert_eq!(said, "after[eve] | hi eve x2!\n");
+    let children = home.json(&["runs", "--workflow", "inner", "--json"]);
+    assert_eq!(children.as_array().unwrap().len(), 3, "each use is a run of its own");
+
+    // The same again: what is kept is not made anew. Another input, or another file, and it is.
+    let (_, again) = home.finish(&file, &[]);
+    assert_eq!(again["outputs"]["kept"], outputs["kept"]);
+    let (_, other) = home.finish(&file, &["-i", "names=[\"ann\"]"]);
+    assert_ne!(other["outputs"]["kept"], outputs["kept"]);
+    home.file("inner.yaml", &include_str!("language/inner.yaml").replace("hi ", "hello "));
+    let (_, changed) = home.finish(&file, &[]);
+    assert_ne!(changed["outputs"]["kept"], outputs["kept"]);
+    assert_eq!(changed["outputs"]["said"][0], "hello ann x2!");
+}
+
+#[test]
+fn a_run_that_asks_goes_on_when_another_process_answers() {
+    for (answer, code) in [("approve", 0), ("reject", 7)] {
+        let home = Home::new();
+        let mut command = home.harvest();
+        command.args(["run", "--json"]).arg(workflow(&home)).args([
+            "-i",
+            "ask=true",
+            "-i",
+            "names=[\"ann\"]",
+        ]);
+        let mut running = Running::of(command);
+        let asked = running.wait_for("approval_requested", Some("review"));
+        assert_eq!(asked["message"], "Publish for ann?");
+        let run = asked["run"].as_str().unwrap();
+        // It may be busy with its other steps for a moment; then it only waits.
+        assert_eq!(home.json(&["show", run, "--json"])["steps"]["review"]["state"], "waiting");
+        let wrong = home.run(&[answer, run, "flaky"]);
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(text(&wrong.stderr).contains("`review` does"), "{}", text(&wrong.stderr));
+        let answered = home.run(&[answer, run, "review", "--note", "looked at it"]);
+        assert_eq!(answered.status.code(), Some(0), "{}", text(&answered.stderr));
+        let last = running.wait_for("run_finished", None);
+        assert_eq!(running.child.wait().unwrap().code(), Some(code), "{last}");
+        if code == 7 {
+            assert_eq!(last["error"]["kind"], "rejected");
+            assert!(last["error"]["message"].as_str().unwrap().ends_with(": looked at it"), "{last}");
+        }
+    }
+}
+
+#[test]
+fn an_approval_survives_its_process() {
+    let home = Home::new();
+    let mut command = home.harvest();
+    command.args(["run", "--json"]).arg(workflow(&home)).args(["-i", "ask=true", "-i", "names=[]"]);
+    let mut running = Running::of(command);
+    let run = running.wait_for("approval_requested", None)["run"].as_str().unwrap().to_owned();
+    running.kill();
+    let answered = home.run(&["approve", &run, "review"]);
+    assert!(text(&answered.stderr).contains("`harvest resume` carries it on"), "{}", text(&answered.stderr));
+    assert_eq!(home.run(&["resume"]).status.code(), Some(0));
+    let shown = home.json(&["show", &run, "--json"]);
+    assert_eq!(
+        (shown["state"].as_str(), &shown["steps"]["review"]["outputs"]["approved"]),
+        (Some("succeeded"), &true.into())
+    );
+}
+
+/// Fails until a file is there that only the step before makes, and then once more.
+const FLAKY: &str = r#"
+harvest: 1
+name: flaky
+inputs:
+  word: { type: string, default: first }
+steps:
+  one:
+    uses: exec/run
+    with: { command: [sh, -c, "echo one >> /root/ran; cat /root/ran"] }
+  two:
+    uses: exec/run
+    needs: [one]
+    with: { command: [sh, -c, "test -e /root/tried || { touch /root/tried; exit 1; }; echo $1; cat /root/ran", sh, "${{ inputs.word }}"] }
+outputs:
+  two: "${{ steps.two.stdout }}"
+"#;
+
+#[test]
+fn a_failed_run_is_retried_from_where_it_failed_and_rerun_with_other_inputs() {
+    let home = Home::new();
+    let file = home.file("flaky.yaml", FLAKY);
+    let (code, failed) = home.finish(&file, &[]);
+    assert_eq!(code, 1, "{failed}");
+    let run = failed["run"].as_str().unwrap();
+    let retried = home.run(&["retry", run, "--json"]);
+    assert_eq!(retried.status.code(), Some(0), "{}", text(&retried.stderr));
+    let shown = home.json(&["show", run, "--json"]);
+    // The files that the first step left are there, and it was not done again.
+    assert_eq!(shown["outputs"]["two"], "first\none\n");
+    assert_eq!(shown["steps"]["one"]["attempts"].as_array().unwrap().len(), 1);
+    assert_eq!(shown["steps"]["two"]["attempts"].as_array().unwrap().len(), 2);
+    let again = home.run(&["retry", run]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("it has succeeded"), "{}", text(&again.stderr));
+
+    let rerun = home.run(&["rerun", run, "-i", "word=second", "--json"]);
+    let last: Value = serde_json::from_str(text(&rerun.stdout).lines().last().unwrap()).unwrap();
+    assert_ne!(last["run"], *run, "a rerun is a run of its own, in a sandbox of its own");
+    assert_eq!((rerun.status.code(), last["error"]["step"].as_str()), (Some(1), Some("two")));
+    let unknown = home.run(&["rerun", run, "-i", "wrod=x"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("did you mean `word`"), "{}", text(&unknown.stderr));
+}
+
+#[test]
+fn runs_of_one_group_take_turns_across_processes() {
+    let home = Home::new();
+    let group = |name: &str, policy: &str, step: &str| {
+        home.file(
+            &format!("{name}.yaml"),
+            &format!("harvest: 1\nname: {name}\nconcurrency: {{ group: deploy, on-conflict: {policy} }}\nsteps:\n  a:\n    uses: exec/run\n    with: {{ command: {step} }}\n"),
+        )
+    };
+    let mut first = home.start(&group("first", "queue", "[sleep, '64.37']"));
+    first.wait_for("step_started", Some("a"));
+    let mut second = home.start(&group("second", "queue", "[\"true\"]"));
+    let queued = second.wait_for("run_queued", None);
+    assert_eq!(queued["group"], "deploy");
+    assert_eq!(home.json(&["show", queued["run"].as_str().unwrap(), "--json"])["state"], "queued");
+    let (code, refused) = home.finish(&group("third", "reject", "[\"true\"]"), &[]);
+    assert_eq!((code, refused["error"]["kind"].as_str()), (1, Some("conflict")));
+    let (code, fourth) = home.finish(&group("fourth", "cancel-old", "[\"true\"]"), &[]);
+    assert_eq!(code, 0, "{fourth}");
+    let cancelled = first.wait_for("run_finished", None);
+    assert_eq!(cancelled["state"], "cancelled");
+    assert!(cancelled["error"]["message"].as_str().unwrap().contains(fourth["run"].as_str().unwrap()));
+    assert_eq!(second.wait_for("run_finished", None)["state"], "succeeded");
+    first.child.wait().unwrap();
+    second.child.wait().unwrap();
+}
