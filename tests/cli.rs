@@ -120,6 +120,31 @@ fn check_names_every_mistake_at_its_place() {
 }
 
 #[test]
+fn a_sub_workflow_lies_where_its_user_says() {
+    let home = Home::new();
+    let outer = home.file(
+        "outer.yaml",
+        "harvest: 1\nname: outer\nsteps:\n  a: { uses: ./below/inner.yaml, with: { who: you } }\noutputs:\n  said: \"${{ steps.a.said }}\"\n",
+    );
+    let below = outer.parent().unwrap().join("below");
+    std::fs::create_dir(&below).unwrap();
+    home.file("leaf.yaml", TWO_STEPS);
+    let inner = "harvest: 1\nname: inner\ninputs: { who: string }\nsteps:\n  b: { uses: ../leaf.yaml, with: { who: \"${{ inputs.who }}\" } }\noutputs:\n  said: \"${{ steps.b.greeting }}\"\n";
+    std::fs::write(below.join("inner.yaml"), inner).unwrap();
+    let check = || home.run(&["check", "--json", outer.to_str().unwrap()]);
+    assert_eq!(check().status.code(), Some(0), "{}", text(&check().stdout));
+
+    std::fs::write(below.join("inner.yaml"), inner.replace("steps.b.greeting", "steps.b.greting")).unwrap();
+    assert_eq!(check().status.code(), Some(2));
+    let report = text(&check().stdout);
+    assert!(report.contains("E0408") && report.contains("E0312 in line 7"), "{report}");
+    assert!(report.contains("below/inner.yaml`"), "{report}");
+
+    std::fs::write(below.join("inner.yaml"), inner.replace("../leaf.yaml", "../outer.yaml")).unwrap();
+    assert!(text(&check().stdout).contains("E0409"), "{}", text(&check().stdout));
+}
+
+#[test]
 fn exec_returns_the_commands_own_code() {
     let home = Home::new();
     let hello = home.run(&["exec", "--timeout", "30s", "--", "python3", "-c", "print('Hello from sandbox')"]);

@@ -6,7 +6,7 @@ use crate::workflow::types::{Catalog, ComponentType, WorkflowFile};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use guests::GUESTS;
@@ -70,8 +70,7 @@ impl Catalog for Components {
     }
 
     fn workflow(&self, uses: &str) -> Result<WorkflowFile, String> {
-        let path: PathBuf = self.base.join(uses).components().collect();
-        let path = path.strip_prefix(".").map(Path::to_path_buf).unwrap_or(path);
+        let path = plain(&self.base.join(uses));
         let bytes = read(&path, WORKFLOW_LIMIT).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
             _ => format!("cannot read {}: {error}", path.display()),
@@ -104,6 +103,23 @@ pub(super) fn own_name(name: &str, digest: &Digest) -> String {
     }
 }
 
+/// The path without detours: `./a.yaml` is `a.yaml`, and `sub/../a.yaml` is `a.yaml` where `sub` is no link elsewhere.
+fn plain(path: &Path) -> PathBuf {
+    let path: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    let Some(up) = path.components().position(|part| part == Component::ParentDir) else { return path };
+    if up == 0 {
+        return path;
+    }
+    // What lies before `..` and the name there go together, if they are the same place without them.
+    let parts: Vec<_> = path.components().collect();
+    let short: PathBuf =
+        parts.iter().enumerate().filter(|(at, _)| *at != up && *at != up - 1).map(|(_, part)| part).collect();
+    match (std::fs::canonicalize(&short), std::fs::canonicalize(&path)) {
+        (Ok(one), Ok(other)) if one == other => plain(&short),
+        _ => path,
+    }
+}
+
 /// Reads at most one byte more than the limit.
 fn read(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -114,6 +130,29 @@ fn read(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_lose_their_detours_where_they_lead_to_the_same_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        std::fs::create_dir_all(at("a/b")).unwrap();
+        std::fs::create_dir(at("c")).unwrap();
+        std::os::unix::fs::symlink(at("a/b"), at("link")).unwrap();
+        for file in ["x.yaml", "a/x.yaml", "c/x.yaml"] {
+            std::fs::write(at(file), "").unwrap();
+        }
+        for (path, expected) in [
+            ("./x.yaml", "x.yaml"),
+            ("a/../x.yaml", "x.yaml"),
+            ("a/b/../../x.yaml", "x.yaml"),
+            ("link/../x.yaml", "link/../x.yaml"),
+            ("a/../nowhere.yaml", "a/../nowhere.yaml"),
+        ] {
+            assert_eq!(plain(&at(path)), at(expected), "{path}");
+        }
+        assert_eq!(plain(Path::new("./x.yaml")), Path::new("x.yaml"));
+        assert_eq!(plain(Path::new("../x.yaml")), Path::new("../x.yaml"));
+    }
 
     #[test]
     fn a_file_does_not_get_at_what_an_embedded_component_keeps() {

@@ -2,6 +2,7 @@
 
 use super::raw::{Does, RawStep};
 use super::shape::{self, Fields, Keys};
+use super::step::Around;
 use super::value::{Values, only_expression};
 use super::world::{KnownSteps, View, World};
 use super::{constant, order, step};
@@ -49,7 +50,6 @@ pub(super) fn for_each(
 ) -> Option<Action> {
     let entries = shape::mapping(report, entry, EXAMPLE)?;
     let fields = shape::fields(report, entries, &FOR_EACH);
-    let before = report.errors();
     missing(report, entry, &fields);
     let item = fields.get("item").and_then(|entry| item(report, entry, world));
     let parallel = fields.get("parallel").and_then(|entry| {
@@ -58,19 +58,16 @@ pub(super) fn for_each(
     let on_failure =
         fields.get("on-failure").and_then(|entry| shape::word(report, entry, &["stop", "continue"]));
     let list = fields.get("in").and_then(|entry| list(report, entry, names, usage));
-    let named = report.errors() == before || item.is_some();
     let (items, ty) = list.map_or((None, None), |(items, ty)| (Some(items), ty));
     // Without the item's name every use of it would be reported as well.
-    if !named {
-        return None;
-    }
     let item = item?;
     let values = [(item.clone(), ty)];
     let key = fields.get("key").and_then(|entry| key(report, entry, &item, &values, names, usage));
+    let around = Around { values: &values, present: names.present };
     let mut body = IndexMap::new();
     let mut inner = Usage::default();
     for raw in raw.body() {
-        if let Some(step) = step::step(report, raw, world, &values, &mut inner) {
+        if let Some(step) = step::step(report, raw, world, around, &mut inner) {
             body.insert(StepId::new(raw.id), step);
         }
     }

@@ -35,6 +35,7 @@ use super::types::{Catalog, Type};
 use crate::id::StepId;
 use indexmap::{IndexMap, IndexSet};
 use shape::Keys;
+use step::Around;
 use sub_workflow::{Nest, Workflows};
 use value::Values;
 use world::{View, World};
@@ -142,8 +143,14 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
         sandbox::sandboxes(report, fields.get("sandboxes"), &names, &mut usage)
     };
     let components = uses::Components::new(catalog);
-    let raw = raw::Reader { report: &mut *report, components, workflows, seen: IndexMap::new() }
-        .file(&fields, &start);
+    let raw = raw::Reader {
+        report: &mut *report,
+        components,
+        workflows,
+        seen: IndexMap::new(),
+        twice: IndexSet::new(),
+    }
+    .file(&fields, &start);
     let known = world::known(&raw, &input_types, &secret_names);
     let world = World {
         inputs: &input_types,
@@ -152,9 +159,10 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
         permissions: &permissions,
         steps: &known,
     };
+    let raw = raw.steps;
     let (mut steps, mut finally) = (IndexMap::new(), IndexMap::new());
     for raw in &raw {
-        if let Some(step) = step::step(report, raw, &world, &[], &mut usage) {
+        if let Some(step) = step::step(report, raw, &world, Around::default(), &mut usage) {
             if raw.finally { &mut finally } else { &mut steps }.insert(StepId::new(raw.id), step);
         }
     }

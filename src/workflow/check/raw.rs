@@ -8,7 +8,7 @@ use crate::workflow::code;
 use crate::workflow::diagnostic::Report;
 use crate::workflow::file::{Entry, Kind};
 use crate::workflow::suggest;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -102,6 +102,13 @@ impl<'n> RawStep<'n> {
     }
 }
 
+/// The steps of a file.
+pub(super) struct RawSteps<'n> {
+    pub(super) steps: Vec<RawStep<'n>>,
+    /// Names that more than one step has, which is reported: what is said of one may be meant of the other.
+    pub(super) twice: IndexSet<&'n str>,
+}
+
 /// Reads the steps of a file.
 pub(super) struct Reader<'r, 'n, 'c, 'w> {
     pub(super) report: &'r mut Report,
@@ -109,11 +116,13 @@ pub(super) struct Reader<'r, 'n, 'c, 'w> {
     pub(super) workflows: &'r mut sub_workflow::Workflows<'w>,
     /// Names so far, in the whole file.
     pub(super) seen: IndexMap<&'n str, Range<usize>>,
+    /// Names that more than one step has, which is reported.
+    pub(super) twice: IndexSet<&'n str>,
 }
 
 impl<'n> Reader<'_, 'n, '_, '_> {
     /// The steps of `steps:` and `finally:`.
-    pub(super) fn file(&mut self, fields: &Fields<'n>, start: &Range<usize>) -> Vec<RawStep<'n>> {
+    pub(super) fn file(mut self, fields: &Fields<'n>, start: &Range<usize>) -> RawSteps<'n> {
         const EXAMPLE: &str = "steps: { hello: { uses: exec/run, with: { command: [echo, hello] } } }";
         let mut steps = Vec::new();
         for (key, finally) in [("steps", false), ("finally", true)] {
@@ -129,7 +138,7 @@ impl<'n> Reader<'_, 'n, '_, '_> {
                 }
             }
         }
-        steps
+        RawSteps { steps, twice: self.twice }
     }
 
     fn section(
@@ -155,6 +164,7 @@ impl<'n> Reader<'_, 'n, '_, '_> {
                     .add(code::DUPLICATE_KEY, entry.key_span.clone(), message)
                     .also(first.clone(), "the first one")
                     .help("rename one of them");
+                self.twice.insert(&entry.key);
                 continue;
             }
             self.seen.insert(&entry.key, entry.key_span.clone());

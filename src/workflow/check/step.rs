@@ -14,13 +14,21 @@ use crate::workflow::model::{Read, Step};
 use crate::workflow::suggest;
 use crate::workflow::types::Type;
 
-/// Checks one step. `None` where it has mistakes. `values` is what it sees beside inputs and steps: the item of its
-/// loop. What it reads goes to `all`; of steps only those outside its loop, which the loop waits for.
+/// What the loop around a step gives it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Around<'a> {
+    /// The item.
+    pub(super) values: &'a [(String, Option<Type>)],
+    /// Paths that are present, since the loop would not run otherwise.
+    pub(super) present: &'a [String],
+}
+
+/// Checks one step. `None` where it has mistakes. What it reads goes to `all`; of steps only those outside its loop, which the loop waits for.
 pub(super) fn step(
     report: &mut Report,
     raw: &RawStep<'_>,
     world: &World<'_>,
-    values: &[(String, Option<Type>)],
+    around: Around<'_>,
     all: &mut Usage,
 ) -> Option<Step> {
     let before = report.errors();
@@ -29,7 +37,8 @@ pub(super) fn step(
         inputs: Some(world.inputs),
         steps: Some(&view),
         finished: raw.finally,
-        values,
+        values: around.values,
+        present: around.present,
         ..Names::new(if raw.finally { "a step of `finally`" } else { "a step" }, world.secrets)
     };
     let mut usage = Usage::default();
@@ -37,7 +46,7 @@ pub(super) fn step(
         let text = shape::text(report, entry, "if: inputs.publish")?;
         Values { report, names: &names, usage: &mut usage, code: code::NOT_BOOL }.condition(entry, text)
     });
-    let present = std::mem::take(&mut usage.present);
+    let present = [around.present, &std::mem::take(&mut usage.present)].concat();
     let names = Names { present: &present, ..names };
     let action = match &raw.does {
         Does::Call { called, .. } => call::call(report, raw, called.as_ref(), world, &names, &mut usage),
@@ -85,6 +94,7 @@ fn needs(report: &mut Report, raw: &RawStep<'_>, world: &World<'_>) -> Vec<StepI
                     .add(code::UNKNOWN_NEED, node.span.clone(), format!("there is no step `{name}`"))
                     .suggest(help);
             }
+            Some(step) if step.twice => {}
             Some(step) if step.group != raw.group => other_side(report, raw, world, name, node),
             Some(step) if step.finally && !raw.finally => {
                 report

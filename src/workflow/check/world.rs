@@ -1,6 +1,6 @@
 //! What the steps of a file are known by, and what each place of the file sees of them.
 
-use super::raw::{Does, RawStep};
+use super::raw::{Does, RawStep, RawSteps};
 use super::{approve, for_each};
 use crate::step::Permission;
 use crate::workflow::cel::typing::{Hidden, StepLookup, StepNames};
@@ -18,6 +18,8 @@ pub(super) struct KnownStep<'n> {
     pub(super) group: Option<&'n str>,
     /// What it uses, for messages.
     uses: &'n str,
+    /// Whether another step has its name, which is reported: it cannot be said which of them is meant.
+    pub(super) twice: bool,
     /// Its outputs; `None` where they are not known, for a reason that is reported elsewhere.
     pub(super) outputs: Option<Arc<Vec<Field>>>,
 }
@@ -46,18 +48,23 @@ pub(super) struct View<'w> {
 
 /// Learns what every step is known by. The outputs of loops follow from what the others are.
 pub(super) fn known<'n>(
-    raw: &[RawStep<'n>],
+    raw: &RawSteps<'n>,
     inputs: &IndexMap<String, Option<Type>>,
     secrets: &IndexSet<String>,
 ) -> KnownSteps<'n> {
     let mut steps = KnownSteps::new();
-    for step in raw {
+    for step in &raw.steps {
         steps.insert(step.id, step.known());
         for inner in step.body() {
             steps.insert(inner.id, inner.known());
         }
     }
-    for_each::outputs_of_loops(raw, &mut steps, inputs, secrets);
+    for name in &raw.twice {
+        if let Some(step) = steps.get_mut(name) {
+            step.twice = true;
+        }
+    }
+    for_each::outputs_of_loops(&raw.steps, &mut steps, inputs, secrets);
     steps
 }
 
@@ -71,7 +78,13 @@ impl<'n> RawStep<'n> {
             Does::Approve(_) => ("approve", Some(approve::outputs())),
             Does::ForEach { .. } => ("for-each", None),
         };
-        KnownStep { finally: self.finally, group: self.group, uses, outputs: outputs.map(Arc::new) }
+        KnownStep {
+            finally: self.finally,
+            group: self.group,
+            uses,
+            twice: false,
+            outputs: outputs.map(Arc::new),
+        }
     }
 }
 
@@ -127,6 +140,9 @@ impl<'w> View<'w> {
 impl StepLookup for View<'_> {
     fn find(&self, name: &str) -> Option<StepNames> {
         let step = self.steps.get(name)?;
+        if step.twice {
+            return Some(StepNames { uses: step.uses.to_owned(), outputs: None, hidden: None });
+        }
         let hidden = self.hidden(name, step);
         Some(StepNames { uses: step.uses.to_owned(), outputs: step.outputs.clone(), hidden })
     }

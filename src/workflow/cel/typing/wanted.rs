@@ -104,6 +104,7 @@ impl Checker<'_, '_> {
         };
         self.problem(code, span, message).help = match ty {
             Type::Option(_) => Some(format!("write `{text}.orValue([])`")),
+            Type::Map(_) | Type::Record(_) => Some(format!("write `{text}.map(k, k)` for its keys")),
             Type::Tuple(_) => Some("give all its items one type".into()),
             ty if is_text(ty) => Some(format!("write `{text}.split(' ')` for the words of a text")),
             _ => None,

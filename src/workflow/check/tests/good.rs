@@ -359,6 +359,28 @@ steps:
 }
 
 #[test]
+fn what_a_condition_asks_for_is_there() {
+    let workflow = good(
+        r#"
+harvest: 1
+name: w
+steps:
+  commit: { uses: git/commit, with: { path: /x, message: m } }
+  tell:
+    uses: exec/run
+    if: has(steps.commit.sha)
+    with: { command: [echo, "${{ steps.commit.sha }}"] }
+  files:
+    for-each: { item: file, in: steps.commit.files, key: file }
+    if: has(steps.commit.sha) && steps.commit.changed
+    steps:
+      show: { uses: exec/run, with: { command: [echo, "${{ file }} ${{ steps.commit.sha }}"] } }
+"#,
+    );
+    assert!(workflow.steps["tell"].reads[0].tolerant, "its own condition says when it runs");
+}
+
+#[test]
 fn a_workflow_as_a_step() {
     let workflow = good(
         r#"

@@ -780,3 +780,54 @@ steps:
       = help: pass it as an argument: `[sh, -c, '... "$1" ...', sh, "${{ repo }}"]`
     "#);
 }
+
+#[test]
+fn two_loops_with_the_same_steps() {
+    let file = r#"
+inputs: { repos: { type: list, items: string } }
+steps:
+  one:
+    for-each: { item: repo, in: inputs.repos, key: repo }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+      show_one: { uses: exec/run, needs: head, with: { command: [echo, "${{ steps.head.sha }}"] } }
+  two:
+    for-each: { item: repo, in: inputs.repos, key: repo }
+    steps:
+      head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+      show_two: { uses: exec/run, needs: head, with: { command: [echo, "${{ steps.head.sha }}"] } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0106]: there are two steps `head`
+      --> w.yaml:13:7
+       |
+     8 |       head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+       |       ---- the first one
+    ...
+    13 |       head: { uses: git/ls_remote, with: { repo: "${{ repo }}" } }
+       |       ^^^^
+       |
+       = help: rename one of them
+    "#);
+}
+
+#[test]
+fn map_in_place_of_a_list() {
+    let file = r#"
+inputs: { about: { type: object, fields: { name: string } } }
+steps:
+  one:
+    for-each: { item: x, in: inputs.about, key: x }
+    steps:
+      a: { uses: git/ls_remote, with: { repo: "${{ x }}" } }
+"#;
+    insta::assert_snapshot!(bad(file), @r#"
+    error[E0313]: a loop needs a list, not a record { name: string }
+     --> w.yaml:6:30
+      |
+    6 |     for-each: { item: x, in: inputs.about, key: x }
+      |                              ^^^^^^^^^^^^
+      |
+      = help: write `inputs.about.map(k, k)` for its keys
+    "#);
+}
