@@ -165,3 +165,28 @@ fn runs_of_one_group_take_turns_across_processes() {
     first.child.wait().unwrap();
     second.child.wait().unwrap();
 }
+
+#[test]
+fn answers_stand_in_for_steps_and_last_as_long_as_the_run() {
+    let home = Home::new();
+    // Neither the image, nor the CLI, nor a credential is there.
+    let session = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows/agent-session.yaml");
+    let answers = home.file(
+        "answers.yaml",
+        "clone: { outputs: { path: /workspace/app, sha: abc, branch: main } }\nidentity: { outputs: { author: x } }\nmemory: { outputs: { path: /m, entities: 0, seeded: true } }\nagent:\n  outputs: { result: Done, session_id: s, turns: 3, cost_usd: 0.25, input_tokens: 10, output_tokens: 5, changed: false, summary: Done }\nremember:\n  outputs: { entities: 0, merged: false }\n",
+    );
+    let inputs = ["-i", "repo=team/app", "-i", "prompt=Go", "--mock", answers.to_str().unwrap()];
+    let (code, last) = home.finish(&session, &inputs);
+    assert_eq!((code, &last["outputs"]["cost_usd"]), (0, &json!(0.25)), "{last}");
+    let shown = home.json(&["show", last["run"].as_str().unwrap(), "--json"]);
+    assert_eq!(shown["steps"]["commit"]["skipped_because"], "its condition is false: steps.agent.changed");
+
+    let answers = home.file("failing.yaml", "one: { error: { kind: network, message: no route } }\n");
+    let file = home.file("flaky.yaml", FLAKY);
+    let (code, failed) = home.finish(&file, &["--mock", answers.to_str().unwrap()]);
+    assert_eq!((code, failed["error"]["message"].as_str()), (1, Some("no route")));
+    let wrong = home.file("wrong.yaml", "two: { outputs: { exit_code: none } }\n");
+    let refused = home.run(&["run", file.to_str().unwrap(), "--mock", wrong.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("wrong.yaml:1:30"), "{}", text(&refused.stderr));
+}

@@ -30,7 +30,9 @@ pub(super) struct Ground {
 impl Preparer for Ground {
     async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<Surroundings, StepError> {
         let directory = Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
-        let secrets = super::start::secrets(&started.definition, &directory).await.map_err(step_error)?;
+        let secrets = super::start::secrets(&started.definition, &directory, !started.mocks.is_empty())
+            .await
+            .map_err(step_error)?;
         let names = secrets.keys().cloned().collect();
         let hashes = super::hashes::of(&started.definition.hashes, &directory).map_err(step_error)?;
         let setup = self.set_up(run, started, secrets).await.map_err(step_error)?;
@@ -73,7 +75,9 @@ impl Ground {
             {
                 spec.image = text(&state, name, "image.fallback", fallback)?;
             }
-            if spec.image != "host" && self.provider.find_image(&spec.image).await?.is_none() {
+            // Where answers stand in for steps, a sandbox may never be opened.
+            let needed = started.mocks.is_empty() && spec.image != "host";
+            if needed && self.provider.find_image(&spec.image).await?.is_none() {
                 let message = format!(
                     "sandbox `{name}`: there is no image `{}`: build it with `harvest image build FILE --name {}`, or write `image: host`",
                     spec.image, spec.image

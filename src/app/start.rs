@@ -7,8 +7,9 @@ use crate::host::Components;
 use crate::id::RunId;
 use crate::run::RunStarted;
 use crate::workflow::Workflow;
-use crate::workflow::check::{Checked, check};
+use crate::workflow::check::{Checked, check, mocks};
 use crate::workflow::inputs::read_inputs;
+use crate::workflow::model::Mock;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ pub struct StartRequest {
     pub inputs: Vec<(String, String)>,
     /// Inputs as values, by name.
     pub json: Option<Map<String, Value>>,
+    /// A file of answers that stand in for steps.
+    pub mocks: Option<PathBuf>,
     /// What asked for the run: `cli`, `api`, `schedule` ...
     pub trigger: String,
 }
@@ -76,7 +79,9 @@ impl App {
         let inputs = read_inputs(&workflow, request.inputs.clone(), request.json.clone(), &about)
             .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
         let hashes = super::hashes::of(&workflow.hashes, &directory)?;
-        let secrets = secrets(&workflow, &directory).await?;
+        let mocks = request.mocks.as_deref().map(|file| mocks_of(file, &workflow)).transpose()?;
+        let mocks = mocks.unwrap_or_default();
+        let secrets = secrets(&workflow, &directory, !mocks.is_empty()).await?;
         let started = RunStarted {
             workflow: workflow.name.clone(),
             definition: Arc::new(workflow),
@@ -86,6 +91,7 @@ impl App {
             run: about,
             secrets: secrets.keys().cloned().collect(),
             hashes,
+            mocks,
             parent: None,
         };
         Ok(Prepared { run, started, secrets })
@@ -111,7 +117,7 @@ impl App {
             .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
         let directory = Path::new(&earlier.file).parent().map(ToOwned::to_owned).unwrap_or_default();
         let hashes = super::hashes::of(&earlier.definition.hashes, &directory)?;
-        let secrets = secrets(&earlier.definition, &directory).await?;
+        let secrets = secrets(&earlier.definition, &directory, !earlier.mocks.is_empty()).await?;
         let started = RunStarted {
             inputs,
             run: about,
@@ -124,13 +130,14 @@ impl App {
     }
 }
 
-/// Values of the secrets that a workflow names.
+/// Values of the secrets that a workflow names. A run that only tries its workflow out does without those it lacks.
 ///
 /// # Errors
 /// Where one that is not optional has none; all of them are named, with everything that was tried.
 pub(super) async fn secrets(
     workflow: &Workflow,
     directory: &Path,
+    mocked: bool,
 ) -> Result<BTreeMap<String, Secret>, AppError> {
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
@@ -139,7 +146,7 @@ pub(super) async fn secrets(
             Some(value) => {
                 found.insert(name.clone(), Secret::new(name.as_str(), value));
             }
-            None if source.optional => {}
+            None if source.optional || mocked => {}
             None => missing.push(format!(
                 "secret `{name}` has no value: tried {}; set one of them, or write `optional: true` where the workflow can do without",
                 source.from.join(", ")
@@ -147,6 +154,13 @@ pub(super) async fn secrets(
         }
     }
     if missing.is_empty() { Ok(found) } else { Err(AppError::Secret(missing.join("\n"))) }
+}
+
+/// The answers in a file that stand in for steps of a workflow.
+fn mocks_of(file: &Path, workflow: &Workflow) -> Result<BTreeMap<String, Vec<Mock>>, AppError> {
+    let name = file.display().to_string();
+    mocks(&name, &files::read(file)?, workflow)
+        .map_err(|diagnostics| AppError::Invalid { file: name, diagnostics })
 }
 
 /// What expressions see as `run`.

@@ -23,6 +23,9 @@ pub(super) struct Arguments {
     /// What makes sandboxes, images and volumes.
     #[arg(long, default_value = "local", value_parser = ["local"])]
     provider: String,
+    /// Answers that stand in for steps, by step: `clone: { outputs: { ... } }`, `push: { error: { kind: network } }`.
+    #[arg(long, value_name = "FILE")]
+    mock: Option<PathBuf>,
     /// One JSON object a line: every event of the run.
     #[arg(long)]
     json: bool,
@@ -39,6 +42,7 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
         file: arguments.file.clone(),
         inputs: arguments.input.iter().map(|input| read_input(input)).collect::<Result<_, _>>()?,
         json: arguments.inputs.as_deref().map(read_json).transpose()?,
+        mocks: arguments.mock.clone(),
         trigger: "cli".into(),
     };
     let prepared = app.prepare(&request).await.map_err(|error| {

@@ -81,6 +81,7 @@ async fn begin(engine: &Engine, request: Request) -> Result<(), StepError> {
         run: about,
         secrets: BTreeSet::new(),
         hashes: BTreeMap::new(),
+        mocks: BTreeMap::new(),
         parent: Some(parent),
     };
     let found = engine.preparer.prepare(&id, &started).await?;

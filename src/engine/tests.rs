@@ -131,6 +131,7 @@ fn started(workflow: Workflow) -> RunStarted {
         run: Map::new(),
         secrets: BTreeSet::new(),
         hashes: Default::default(),
+        mocks: Default::default(),
         parent: None,
     }
 }

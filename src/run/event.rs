@@ -4,6 +4,7 @@
 use crate::id::{RunId, StepId, StepRef};
 use crate::step::StepError;
 use crate::workflow::Workflow;
+use crate::workflow::model::Mock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -180,6 +181,9 @@ pub struct RunStarted {
     /// What `hash()` of each name or pattern was.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub hashes: std::collections::BTreeMap<String, String>,
+    /// Answers that stand in for steps, by `step` or `step[item]`, one an attempt; the last one repeats.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub mocks: std::collections::BTreeMap<String, Vec<Mock>>,
     /// The run and step that wait for this one, where it is a step of another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

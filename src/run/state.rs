@@ -7,7 +7,7 @@ use super::view;
 use crate::id::{StepId, StepRef};
 use crate::step::{ErrorKind, StepError};
 use crate::workflow::Workflow;
-use crate::workflow::model::{Action, Step};
+use crate::workflow::model::{Action, Mock, Step};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -389,6 +389,14 @@ impl Run {
     /// Whether the run has its place in its group, or needs none.
     pub fn is_admitted(&self) -> bool {
         matches!(self.admission, Admission::Held { .. })
+    }
+
+    /// What stands in for this attempt, where the run only tries its workflow out.
+    pub fn mock(&self, at: &StepRef) -> Option<&Mock> {
+        let mocks = &self.started.mocks;
+        let answers = mocks.get(&at.to_string()).or_else(|| mocks.get(at.step.as_str()))?;
+        let tries = self.state(at).map_or(1, StepState::counted_tries).max(1) as usize;
+        answers.get(tries - 1).or_else(|| answers.last())
     }
 
     /// Whether the run holds a place in a group, as far as the journal says.

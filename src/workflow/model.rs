@@ -7,7 +7,7 @@
 use super::types::{Field, Type};
 use crate::id::{Digest, StepId};
 use crate::network::Network;
-use crate::step::{ErrorKind, Permission};
+use crate::step::{ErrorKind, Permission, StepError};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -303,6 +303,16 @@ pub struct Cache {
     pub ttl_ms: Option<u64>,
     /// Where this is true the call is made, and its outputs replace the kept ones.
     pub bypass: Option<Expression>,
+}
+
+/// An answer that stands in for an attempt of a step, where a run only tries its workflow out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mock {
+    /// It returns these.
+    Outputs(serde_json::Map<String, Value>),
+    /// It fails.
+    Error(StepError),
 }
 
 /// A data edge: one step reads another.

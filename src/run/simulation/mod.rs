@@ -61,6 +61,7 @@ impl World {
             run: Map::new(),
             secrets: BTreeSet::new(),
             hashes: Default::default(),
+            mocks: Default::default(),
             parent: None,
         }));
         let run = Run::begin(0, &started).unwrap();

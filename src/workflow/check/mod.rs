@@ -12,6 +12,7 @@ mod credential;
 mod declare;
 mod for_each;
 mod handles;
+mod mock;
 mod order;
 mod permission;
 mod raw;
@@ -25,6 +26,8 @@ mod trigger;
 mod uses;
 mod value;
 mod world;
+
+pub use mock::mocks;
 
 use super::cel::typing::{Names, Usage};
 use super::code;
