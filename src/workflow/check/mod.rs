@@ -201,7 +201,6 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
 
 fn version(report: &mut Report, fields: &shape::Fields<'_>, start: &std::ops::Range<usize>) {
     match fields.get("harvest") {
-        None if !fields.lacks("harvest") => {}
         None => {
             report
                 .add(
@@ -229,11 +228,9 @@ fn name(report: &mut Report, fields: &shape::Fields<'_>, start: &std::ops::Range
     /// Names become parts of file names and pages.
     const MAX_NAME: usize = 64;
     let Some(entry) = fields.get("name") else {
-        if fields.lacks("name") {
-            report
-                .add(code::MISSING_KEY, start.clone(), "the workflow has no name")
-                .help("add `name: my-workflow`");
-        }
+        report
+            .add(code::MISSING_KEY, start.clone(), "the workflow has no name")
+            .help("add `name: my-workflow`");
         return String::new();
     };
     let Some(text) = shape::text(report, entry, "name: my-workflow") else { return String::new() };

@@ -57,6 +57,11 @@ fn permission(report: &mut Report, node: &Node, secrets: &IndexSet<String>) -> O
         }
         Some(permission)
     };
+    // A misspelled one is taken for what it seems to mean: otherwise all that needs it would be reported too.
+    let name = match NAMES.contains(&name) {
+        true => name,
+        false => unknown(report, name, span.clone())?,
+    };
     match name {
         "sandboxes" => plain(report, Permission::Sandboxes),
         "images" => plain(report, Permission::Images),
@@ -86,16 +91,17 @@ fn permission(report: &mut Report, node: &Node, secrets: &IndexSet<String>) -> O
             }
             Some(Permission::Reveal(names.into_iter().map(|(name, _)| name.to_owned()).collect()))
         }
-        other => {
-            let help = suggest::help("the permissions are", other, NAMES);
-            let fix = suggest::nearest(other, NAMES);
-            let diagnostic = report
-                .add(code::UNKNOWN_PERMISSION, span, format!("there is no permission `{other}`"))
-                .help(help);
-            if let Some(fix) = fix {
-                diagnostic.fix(fix);
-            }
-            None
-        }
+        _ => None,
     }
+}
+
+fn unknown(report: &mut Report, name: &str, span: std::ops::Range<usize>) -> Option<&'static str> {
+    let near = suggest::nearest(name, NAMES);
+    let diagnostic = report
+        .add(code::UNKNOWN_PERMISSION, span, format!("there is no permission `{name}`"))
+        .help(suggest::help("the permissions are", name, NAMES));
+    if let Some(near) = near {
+        diagnostic.fix(near);
+    }
+    near
 }

@@ -3,9 +3,9 @@
 use super::raw::RawStep;
 use super::shape;
 use super::value::Values;
-use super::{concurrency, retry};
+use super::{arguments, concurrency, retry};
 use crate::step::ErrorKind;
-use crate::workflow::cel::typing::{Names, Usage, article, parts};
+use crate::workflow::cel::typing::{Names, Usage, parts};
 use crate::workflow::code;
 use crate::workflow::diagnostic::{Diagnostic, Report};
 use crate::workflow::file::{Entry, Node};
@@ -234,18 +234,9 @@ pub(super) fn sub_workflow(
             given.insert(entry.key.clone(), template);
         }
     }
-    let span = with.map_or(raw.entry.key_span.clone(), |entry| entry.key_span.clone());
-    for name in missing(&file.definition.inputs, entries) {
-        let ty = &file.definition.inputs[name].ty;
-        let place = if with.is_some() { "add" } else { "add `with:` and in it" };
-        report
-            .add(
-                code::MISSING_PARAMETER,
-                span.clone(),
-                format!("step `{}` does not give `{name}` to {uses}", raw.id),
-            )
-            .help(format!("{place} `{name}: ...`, {}", article(ty)));
-    }
+    let inputs = &file.definition.inputs;
+    let lacking: Vec<_> = missing(inputs, entries).into_iter().map(|name| (name, &inputs[name].ty)).collect();
+    arguments::missing(report, raw, uses, &lacking);
     let own = ["failed", "rejected"].map(ErrorKind::new);
     let attempts = retry::attempts(report, &raw.fields, uses, Some(&own));
     let concurrency =
@@ -258,6 +249,9 @@ pub(super) fn sub_workflow(
         concurrency,
     })))
 }
+
+/// What the file itself is called where its own inputs are given.
+pub(super) const THIS: &str = "the workflow";
 
 /// One input of another workflow, or of a run that a trigger starts.
 pub(super) fn argument(
@@ -273,9 +267,12 @@ pub(super) fn argument(
         values.infer(&entry.value);
         let known = declared.keys().map(String::as_str);
         let fix = suggest::nearest(&entry.key, known.clone()).map(str::to_owned);
-        let help = suggest::help("its inputs are", &entry.key, known);
-        let message = format!("{label} has no input `{}`", entry.key);
-        let diagnostic = report.add(code::UNKNOWN_PARAMETER, entry.key_span.clone(), message).help(help);
+        let help = suggest::help("the inputs are", &entry.key, known);
+        let (code, message) = match label {
+            THIS => (code::UNKNOWN_FIELD, format!("there is no input `{}`", entry.key)),
+            other => (code::UNKNOWN_PARAMETER, format!("{other} has no input `{}`", entry.key)),
+        };
+        let diagnostic = report.add(code, entry.key_span.clone(), message).help(help);
         if let Some(fix) = fix {
             diagnostic.fix(fix);
         }

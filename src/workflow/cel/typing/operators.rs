@@ -117,12 +117,8 @@ impl Checker<'_, '_> {
                         &select.field,
                         self.names.secrets.iter().map(String::as_str),
                     );
-                    self.problem(
-                        code::UNKNOWN_SECRET,
-                        span,
-                        format!("there is no secret `{}`", select.field),
-                    )
-                    .help = Some(help);
+                    self.problem(code::UNKNOWN_SECRET, span, "there is no secret of this name".into()).help =
+                        Some(help);
                 }
             }
             Expr::Select(_) | Expr::Call(_) => _ = self.tolerantly(|checker| checker.infer(operand)),

@@ -132,6 +132,19 @@ fn mutated() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn a_lost_letter_does_not_drown_its_author() {
+    for file in [good::AGENT_SESSION, good::REFRESH_IMAGES] {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        for word in file.split(|c| !is_word(c)).filter(|word| word.len() >= 4) {
+            let mut text = file.to_owned();
+            text.remove(word.as_ptr() as usize - file.as_ptr() as usize + 2);
+            let count = checked(&text).diagnostics.len();
+            assert!(count <= 2, "{word}: {count}");
+        }
+    }
+}
+
 /// Workflow files of which each uses the next one ten times.
 struct Wide;
 
