@@ -176,7 +176,14 @@ fn files_that_use_one_another_do_not_multiply_without_end() {
     let checked = check("w.yaml", &wide(0), &Wide);
     assert!(checked.workflow.is_none());
     let first = &checked.diagnostics[0];
-    assert!(first.message.contains("more than 4 MiB"), "{}", first.message);
+    assert!(first.message.contains("more than 2 MiB"), "{}", first.message);
+}
+
+#[test]
+fn a_workflow_that_no_event_holds_is_refused() {
+    let steps: String =
+        (0..8000).map(|n| format!("  s{n}: {{ uses: exec/run, with: {{ command: [ls] }} }}\n")).collect();
+    assert_eq!(only_code(&format!("harvest: 1\nname: w\nsteps:\n{steps}")), code::TOO_LARGE.id);
 }
 
 #[test]
