@@ -121,6 +121,10 @@ codes! {
     SHELL_INJECTION = "W0104", "an expression inside a shell command";
 }
 
+/// The codes of names that mean nothing: one misspelled declaration makes as many of them as it has uses.
+pub(crate) const UNKNOWN_NAMES: [Code; 5] =
+    [UNKNOWN_NAME, UNKNOWN_STEP, UNKNOWN_FIELD, UNKNOWN_SECRET, UNKNOWN_NEED];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,8 @@ use super::suggest;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -284,6 +286,35 @@ impl Report {
         &mut self.list[last]
     }
 
+    /// Makes one diagnostic of those that say of one name, at several places, that there is nothing of that name: as a
+    /// rule the name is misspelled once, where it is declared.
+    fn gather(&mut self) {
+        /// Most further places shown.
+        const SHOWN: usize = 8;
+        let mut gathered: Vec<Diagnostic> = Vec::new();
+        let mut first: HashMap<(String, Option<String>, String), usize> = HashMap::new();
+        for diagnostic in std::mem::take(&mut self.list) {
+            if !code::UNKNOWN_NAMES.contains(&diagnostic.code) {
+                gathered.push(diagnostic);
+                continue;
+            }
+            let written = self.source.text.get(diagnostic.span.clone()).unwrap_or_default().to_owned();
+            match first.entry((diagnostic.message.clone(), diagnostic.label.clone(), written)) {
+                Entry::Occupied(entry) => {
+                    let first = &mut gathered[*entry.get()];
+                    if first.labels.len() < SHOWN {
+                        first.also(diagnostic.span, "here too");
+                    }
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(gathered.len());
+                    gathered.push(diagnostic);
+                }
+            }
+        }
+        self.list = gathered;
+    }
+
     /// How many errors there are so far.
     pub(crate) fn errors(&self) -> usize {
         self.list.iter().filter(|diagnostic| !diagnostic.code.is_warning()).count()
@@ -308,6 +339,7 @@ impl Report {
         }
         self.list.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
         self.list.dedup_by(|a, b| a.span == b.span && a.code == b.code && a.message == b.message);
+        self.gather();
         self.list.truncate(MAX_DIAGNOSTICS);
         self.list
     }

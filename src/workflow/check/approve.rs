@@ -40,7 +40,7 @@ pub(super) fn approve(
     if let Some(entry) = fields.get("on-timeout") {
         let word = shape::word(report, entry, &["reject", "approve"]);
         approve_on_timeout = word.is_some_and(|word| word == "approve");
-        if fields.lacks("timeout") {
+        if fields.get("timeout").is_none() {
             report
                 .add(
                     code::MISSING_KEY,
@@ -51,9 +51,6 @@ pub(super) fn approve(
         }
     }
     let Some(message) = fields.get("message") else {
-        if !fields.lacks("message") {
-            return None;
-        }
         report
             .add(code::MISSING_KEY, entry.key_span.clone(), "`approve` does not say what is asked")
             .help(format!("write `{EXAMPLE}`"));

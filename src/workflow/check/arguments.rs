@@ -5,7 +5,7 @@ use super::raw::RawStep;
 use super::shape;
 use super::uses::Called;
 use super::value::Values;
-use crate::workflow::cel::typing::{Names, Usage};
+use crate::workflow::cel::typing::{self, Names, Usage};
 use crate::workflow::code;
 use crate::workflow::diagnostic::{Diagnostic, Report};
 use crate::workflow::file::{Entry, Kind, Node};
@@ -50,24 +50,34 @@ pub(super) fn arguments(
             injection(report, entry, names);
         }
     }
-    for parameter in &function.parameters {
+    let lacking = function.parameters.iter().filter(|parameter| {
         let given = entries.unwrap_or_default().iter().any(|entry| {
             entry.key == parameter.name
                 || entry.key.replace('-', "_") == parameter.name
                 || function.parameters.iter().all(|other| other.name != entry.key)
                     && suggest::nearest(&entry.key, [parameter.name.as_str()]).is_some()
         });
-        if given || matches!(parameter.ty, Type::Option(_)) {
-            continue;
-        }
-        let span = entry.map_or(raw.entry.key_span.clone(), |entry| entry.key_span.clone());
-        let message = format!("step `{}` does not give `{}` to {label}", raw.id, parameter.name);
-        let example =
-            format!("`{}: ...`, {}", parameter.name, crate::workflow::cel::typing::article(&parameter.ty));
-        let place = if entry.is_some() { "add" } else { "add `with:` and in it" };
-        report.add(code::MISSING_PARAMETER, span, message).help(format!("{place} {example}"));
-    }
+        !given && !matches!(parameter.ty, Type::Option(_))
+    });
+    let lacking: Vec<_> = lacking.map(|parameter| (parameter.name.as_str(), &parameter.ty)).collect();
+    missing(report, raw, &label, &lacking);
     with
+}
+
+/// Reports what a step does not give to what it uses: all of it at once.
+pub(super) fn missing(report: &mut Report, raw: &RawStep<'_>, label: &str, lacking: &[(&str, &Type)]) {
+    let (entry, count) = (raw.fields.get("with"), lacking.len());
+    if count == 0 {
+        return;
+    }
+    let span = entry.map_or(raw.entry.key_span.clone(), |entry| entry.key_span.clone());
+    let names = suggest::listed(lacking.iter().map(|(name, _)| *name));
+    let examples: Vec<_> =
+        lacking.iter().map(|(name, ty)| format!("`{name}: ...`, {}", typing::article(ty))).collect();
+    let place = if entry.is_some() { "add" } else { "add `with:` and in it" };
+    report
+        .add(code::MISSING_PARAMETER, span, format!("step `{}` does not give {names} to {label}", raw.id))
+        .help(format!("{place} {}", examples.join("; ")));
 }
 
 fn unknown_parameter<'r>(
@@ -116,12 +126,7 @@ fn injection(report: &mut Report, entry: &Entry, names: &Names<'_>) {
     for piece in &pieces {
         let Piece::Hole { text: hole, offset } = piece else { continue };
         // A whole script from an input is what its author wants; a piece of one is where quoting goes wrong.
-        let (ty, _) = crate::workflow::cel::typing::check(
-            hole,
-            names,
-            crate::workflow::cel::typing::Wanted::Anything,
-            &mut Usage::default(),
-        );
+        let (ty, _) = typing::check(hole, names, typing::Wanted::Anything, &mut Usage::default());
         if pieces.len() == 1 || !matches!(ty, Some(Type::String | Type::Any)) {
             continue;
         }

@@ -25,9 +25,6 @@ pub(super) fn cache(
     let ttl_ms = fields.get("ttl").and_then(|entry| shape::duration(report, entry));
     let bypass = fields.get("bypass").and_then(|entry| bypass(report, entry, names, usage));
     let Some(key) = fields.get("key") else {
-        if !fields.lacks("key") {
-            return None;
-        }
         report
             .add(code::MISSING_KEY, entry.key_span.clone(), "`cache` does not say on what the outputs depend")
             .help(format!("write `{EXAMPLE}`, with all that the step's work depends on"));

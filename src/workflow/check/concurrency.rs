@@ -55,9 +55,6 @@ pub(super) fn concurrency(
             .help("remove it, or write `on-conflict: queue`");
     }
     let Some(group) = fields.get("group") else {
-        if !fields.lacks("group") {
-            return None;
-        }
         report
             .add(code::MISSING_KEY, entry.key_span.clone(), "`concurrency` names no group")
             .help(format!("write `{EXAMPLE}`"));

@@ -53,11 +53,11 @@ pub(super) fn inputs(
     let mut types = IndexMap::new();
     let mut declared = IndexMap::new();
     for entry in shape::mapping(report, entry, "inputs: { repo: { type: string } }").unwrap_or_default() {
-        let good_name = shape::data_name(report, entry, "an input");
+        let (name, good_name) = shape::data_name(report, entry, "an input");
         let (ty, input) = input(report, entry);
-        types.insert(entry.key.clone(), ty);
+        types.insert(name.clone(), ty);
         if let (true, Some(input)) = (good_name, input) {
-            declared.insert(entry.key.clone(), input);
+            declared.insert(name, input);
         }
     }
     (types, declared)
@@ -248,9 +248,6 @@ fn unknown_type(report: &mut Report, node: &Node, text: &str) {
 
 fn described_type(report: &mut Report, fields: &shape::Fields<'_>, entry: &Entry, of: &str) -> Option<Type> {
     let Some(type_entry) = fields.get("type") else {
-        if !fields.lacks("type") {
-            return None;
-        }
         report
             .add(code::MISSING_KEY, entry.key_span.clone(), format!("`{of}` has no type"))
             .help(format!("add `type:`, one of {}", suggest::listed(TYPES)));
@@ -329,7 +326,7 @@ pub(super) fn secrets(report: &mut Report, entry: &Entry) -> IndexMap<String, Se
     const EXAMPLE: &str = "secrets: { github: { from: env:GITHUB_TOKEN } }";
     let mut secrets = IndexMap::new();
     for entry in shape::mapping(report, entry, EXAMPLE).unwrap_or_default() {
-        shape::data_name(report, entry, "a secret");
+        let (name, _) = shape::data_name(report, entry, "a secret");
         let example = format!("{}: {{ from: env:{} }}", entry.key, entry.key.to_uppercase());
         let mut source = SecretSource { from: Vec::new(), optional: false };
         if let Some(entries) = shape::mapping(report, entry, &example) {
@@ -341,7 +338,6 @@ pub(super) fn secrets(report: &mut Report, entry: &Entry) -> IndexMap<String, Se
                         source.from.push(text.to_owned());
                     }
                 }
-                None if !fields.lacks("from") => {}
                 None => {
                     report
                         .add(
@@ -357,7 +353,7 @@ pub(super) fn secrets(report: &mut Report, entry: &Entry) -> IndexMap<String, Se
                     shape::scalar(report, optional, &Type::Bool, "true").is_some_and(|value| value == true);
             }
         }
-        secrets.insert(entry.key.clone(), source);
+        secrets.insert(name, source);
     }
     secrets
 }

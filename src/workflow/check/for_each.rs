@@ -63,7 +63,7 @@ pub(super) fn for_each(
     let item = item?;
     let values = [(item.clone(), ty)];
     let key = fields.get("key").and_then(|entry| key(report, entry, &item, &values, names, usage));
-    let around = Around { values: &values, present: names.present };
+    let around = Around { values: &values, present: names.present, doubtful: names.doubtful };
     let mut body = IndexMap::new();
     let mut inner = Usage::default();
     for raw in raw.body() {
@@ -93,7 +93,7 @@ fn missing(report: &mut Report, entry: &Entry, fields: &Fields<'_>) {
         ("in", "does not say over which list it goes", "in: \"${{ inputs.repos }}\""),
         ("key", "does not say what tells its items apart", "key: \"${{ repo.name }}\""),
     ] {
-        if fields.lacks(key) {
+        if fields.get(key).is_none() {
             report
                 .add(code::MISSING_KEY, entry.key_span.clone(), format!("the loop {message}"))
                 .help(format!("add `{example}`"));

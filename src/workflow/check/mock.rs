@@ -99,15 +99,13 @@ fn answer(report: &mut Report, entry: &Entry, node: &Node, step: &Step) -> Optio
             None
         }
         (None, None) => {
-            if fields.lacks("outputs") && fields.lacks("error") {
-                report
-                    .add(
-                        code::MISSING_KEY,
-                        entry.key_span.clone(),
-                        format!("the answer of `{}` is empty", entry.key),
-                    )
-                    .help("add `outputs: { ... }`, or `error: { kind: network }`");
-            }
+            report
+                .add(
+                    code::MISSING_KEY,
+                    entry.key_span.clone(),
+                    format!("the answer of `{}` is empty", entry.key),
+                )
+                .help("add `outputs: { ... }`, or `error: { kind: network }`");
             None
         }
     }

@@ -88,14 +88,16 @@ pub fn check(file_name: &str, text: &str, catalog: &dyn Catalog) -> Checked {
     check_file(file_name, text, catalog, &Nest::default()).0
 }
 
-/// Checks a file that others may be using. Also says of how many bytes of text it consists, and of how many files
-/// below one another.
-fn check_file(file_name: &str, text: &str, catalog: &dyn Catalog, nest: &Nest) -> (Checked, usize, usize) {
+/// Checks a file that others may be using. Also says of how many files below one another it consists.
+fn check_file(file_name: &str, text: &str, catalog: &dyn Catalog, nest: &Nest) -> (Checked, usize) {
     let mut report = Report::new(Source::new(file_name, text));
-    let mut workflows = Workflows::new(catalog, nest, text.len());
+    let mut workflows = Workflows::new(catalog, nest);
     let workflow = lower(&mut report, catalog, &mut workflows);
+    if let (Some(workflow), 0) = (&workflow, report.errors()) {
+        sub_workflow::fits(&mut report, workflow);
+    }
     let workflow = workflow.filter(|_| report.errors() == 0);
-    (Checked { workflow, diagnostics: report.finish() }, workflows.text, workflows.depth)
+    (Checked { workflow, diagnostics: report.finish() }, workflows.depth)
 }
 
 fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'_>) -> Option<Workflow> {
@@ -204,7 +206,6 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
 
 fn version(report: &mut Report, fields: &shape::Fields<'_>, start: &std::ops::Range<usize>) {
     match fields.get("harvest") {
-        None if !fields.lacks("harvest") => {}
         None => {
             report
                 .add(
@@ -232,11 +233,9 @@ fn name(report: &mut Report, fields: &shape::Fields<'_>, start: &std::ops::Range
     /// Names become parts of file names and pages.
     const MAX_NAME: usize = 64;
     let Some(entry) = fields.get("name") else {
-        if fields.lacks("name") {
-            report
-                .add(code::MISSING_KEY, start.clone(), "the workflow has no name")
-                .help("add `name: my-workflow`");
-        }
+        report
+            .add(code::MISSING_KEY, start.clone(), "the workflow has no name")
+            .help("add `name: my-workflow`");
         return String::new();
     };
     let Some(text) = shape::text(report, entry, "name: my-workflow") else { return String::new() };

@@ -57,6 +57,11 @@ fn permission(report: &mut Report, node: &Node, secrets: &IndexSet<String>) -> O
         }
         Some(permission)
     };
+    // A misspelled one is taken for what it seems to mean: otherwise all that needs it would be reported too.
+    let name = match NAMES.contains(&name) {
+        true => name,
+        false => unknown(report, name, span.clone())?,
+    };
     match name {
         "sandboxes" => plain(report, Permission::Sandboxes),
         "images" => plain(report, Permission::Images),
@@ -86,12 +91,13 @@ fn permission(report: &mut Report, node: &Node, secrets: &IndexSet<String>) -> O
             }
             Some(Permission::Reveal(names.into_iter().map(|(name, _)| name.to_owned()).collect()))
         }
-        other => {
-            let help = suggest::help("the permissions are", other, NAMES);
-            report
-                .add(code::UNKNOWN_PERMISSION, span, format!("there is no permission `{other}`"))
-                .suggest(help);
-            None
-        }
+        _ => None,
     }
+}
+
+fn unknown(report: &mut Report, name: &str, span: std::ops::Range<usize>) -> Option<&'static str> {
+    report
+        .add(code::UNKNOWN_PERMISSION, span, format!("there is no permission `{name}`"))
+        .suggest(suggest::help("the permissions are", name, NAMES));
+    suggest::nearest(name, NAMES)
 }

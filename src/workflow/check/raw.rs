@@ -84,6 +84,15 @@ pub(super) enum Does<'n> {
     ForEach { entry: &'n Entry, steps: Vec<RawStep<'n>> },
 }
 
+/// The key that says what a step does which a misspelled one seems to mean.
+fn meant_action(entry: &Entry) -> Option<&'static str> {
+    let all = [CALL.known, APPROVE.known, FOR_EACH.known].concat();
+    if all.contains(&entry.key.as_str()) {
+        return None;
+    }
+    suggest::nearest(&entry.key, all).filter(|near| ACTIONS.contains(near))
+}
+
 /// What a step does of which that is not known; why is reported.
 const NOTHING: Does<'static> = Does::Call { uses: "", called: None };
 
@@ -130,7 +139,7 @@ impl<'n> Reader<'_, 'n, '_, '_> {
                 Some(section) => {
                     steps.extend(self.section(section, finally, None, &EXAMPLE.replace("steps", key)));
                 }
-                None if finally || !fields.lacks("steps") => {}
+                None if finally => {}
                 None => {
                     self.report
                         .add(code::MISSING_KEY, start.clone(), "the workflow has no steps")
@@ -177,7 +186,11 @@ impl<'n> Reader<'_, 'n, '_, '_> {
         let example = format!("{}: {{ uses: exec/run, with: {{ command: [echo, hello] }} }}", entry.key);
         let mapping = shape::mapping(self.report, entry, &example);
         let entries = mapping.unwrap_or_default();
-        let get = |key: &str| entries.iter().find(|entry| entry.key == key);
+        // A misspelled `for-each` makes a loop as well: the rest of the step is written for one.
+        let get = |key: &str| {
+            let exact = entries.iter().find(|entry| entry.key == key);
+            exact.or_else(|| entries.iter().find(|entry| meant_action(entry) == Some(key)))
+        };
         let is_workflow = |entry: &&Entry| matches!(&entry.value.kind, Kind::Scalar { text, .. } if uses::names_workflow(text));
         let keys = if get("for-each").is_some() {
             &FOR_EACH
@@ -211,7 +224,7 @@ impl<'n> Reader<'_, 'n, '_, '_> {
     fn says_what_it_does(&mut self, entry: &Entry, entries: &[Entry]) {
         let nearly = |entry: &Entry| {
             let key = entry.key.as_str();
-            ACTIONS.contains(&key) || LATER.contains(&key) || suggest::nearest(key, ACTIONS).is_some()
+            ACTIONS.contains(&key) || LATER.contains(&key) || meant_action(entry).is_some()
         };
         if entries.iter().any(|entry| nearly(entry) || entry.key == "steps") {
             return;
@@ -248,7 +261,6 @@ impl<'n> Reader<'_, 'n, '_, '_> {
         let example = "steps: { build: { uses: exec/run, with: { command: [make] } } }";
         let steps = match fields.get("steps") {
             Some(section) => self.section(section, finally, Some(&entry.key), example),
-            None if !fields.lacks("steps") => Vec::new(),
             None => {
                 self.report
                     .add(

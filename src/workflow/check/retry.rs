@@ -47,7 +47,6 @@ fn retry(report: &mut Report, entry: &Entry, who: &str, own: Option<&[ErrorKind]
                 retry.attempts = attempts;
             }
         }
-        None if !fields.lacks("attempts") => {}
         None => {
             report
                 .add(

@@ -55,9 +55,9 @@ pub(super) fn sandboxes(
     if let Some(entry) = entry {
         for entry in shape::mapping(report, entry, "sandboxes: { box: { image: host } }").unwrap_or_default()
         {
-            shape::data_name(report, entry, "a sandbox");
+            let (name, _) = shape::data_name(report, entry, "a sandbox");
             let sandbox = sandbox(report, entry, names, usage);
-            sandboxes.insert(entry.key.clone(), sandbox);
+            sandboxes.insert(name, sandbox);
         }
     }
     if sandboxes.is_empty() {

@@ -127,11 +127,9 @@ fn times(report: &mut Report, item: &Item<'_>) -> Option<Times> {
             Some(Times::Cron { expression: expression?, time_zone: zone? })
         }
         (None, None) => {
-            if fields.lacks("every") && fields.lacks("cron") {
-                report
-                    .add(code::MISSING_KEY, item.span.clone(), "this schedule does not say when")
-                    .help("add `every: 30m`, or `cron: \"30 2 * * *\"`");
-            }
+            report
+                .add(code::MISSING_KEY, item.span.clone(), "this schedule does not say when")
+                .help("add `every: 30m`, or `cron: \"30 2 * * *\"`");
             None
         }
     }

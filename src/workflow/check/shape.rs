@@ -22,19 +22,14 @@ pub(super) struct Keys {
 
 /// A mapping whose keys are known.
 pub(super) struct Fields<'n> {
-    entries: Vec<&'n Entry>,
-    /// Keys that misspelled ones seem to mean.
-    meant: Vec<String>,
+    /// By the key that is meant: a misspelled one is reported, and read as what it seems to mean, so that nothing is
+    /// said to be missing that is there.
+    entries: Vec<(&'static str, &'n Entry)>,
 }
 
 impl<'n> Fields<'n> {
     pub(super) fn get(&self, key: &str) -> Option<&'n Entry> {
-        self.entries.iter().copied().find(|entry| entry.key == key)
-    }
-
-    /// Whether the key is missing; one that is only misspelled is reported already.
-    pub(super) fn lacks(&self, key: &str) -> bool {
-        self.get(key).is_none() && self.meant.iter().all(|meant| meant != key)
+        self.entries.iter().find(|(meant, _)| *meant == key).map(|(_, entry)| *entry)
     }
 }
 
@@ -64,48 +59,54 @@ pub(super) fn fields<'n>(
     entries: impl IntoIterator<Item = &'n Entry>,
     keys: &Keys,
 ) -> Fields<'n> {
-    let entries: Vec<&Entry> = entries.into_iter().collect();
-    let (mut known, mut meant) = (Vec::new(), Vec::new());
-    for entry in entries.iter().copied() {
-        let key = entry.key.as_str();
-        if keys.known.contains(&key) {
-            known.push(entry);
-            continue;
+    let entries: Vec<&'n Entry> = entries.into_iter().collect();
+    let exact = |entry: &Entry| keys.known.iter().copied().find(|key| *key == entry.key);
+    let mut fields: Vec<(&'static str, &'n Entry)> =
+        entries.iter().filter_map(|entry| Some((exact(entry)?, *entry))).collect();
+    for entry in entries.iter().copied().filter(|entry| exact(entry).is_none()) {
+        if let Some(meant) = unknown(report, entry, keys, &entries)
+            && fields.iter().all(|(key, _)| *key != meant)
+        {
+            fields.push((meant, entry));
         }
-        if keys.later.contains(&key) {
-            report
-                .add(code::UNSUPPORTED, entry.key_span.clone(), format!("`{key}` is not supported yet"))
-                .help(format!(
-                    "remove it; {} has the keys {}",
-                    keys.what,
-                    suggest::listed(keys.known.iter().copied())
-                ));
-            continue;
-        }
-        let respelled = key.replace('_', "-");
-        let diagnostic;
-        let somewhere = [keys.known, keys.near, keys.later].concat();
-        if somewhere.contains(&respelled.as_str()) {
-            let message = format!("unknown key `{key}`: keys of the grammar are written with hyphens");
-            diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
-            diagnostic.help(format!("write `{respelled}`")).fix(respelled.clone());
-            meant.push(respelled);
-        } else {
-            let message = format!("unknown key `{key}` in {}", keys.what);
-            diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
-            let known = keys.known.iter().chain(keys.near).copied();
-            let listed = suggest::listed(keys.known.iter().copied());
-            if let Some(near) = suggest::nearest(key, known.clone()) {
-                meant.push(near.to_owned());
-                let help = suggest::help("the keys are", key, known);
-                diagnostic.suggest(help.as_str()).help(format!("{help} The keys are {listed}"));
-            } else {
-                diagnostic.help(format!("the keys are {listed}"));
-            }
-        }
-        spare(diagnostic, entries.iter().copied());
     }
-    Fields { entries: known, meant }
+    Fields { entries: fields }
+}
+
+/// Reports a key that a mapping does not have; the key that it seems to mean.
+fn unknown(report: &mut Report, entry: &Entry, keys: &Keys, entries: &[&Entry]) -> Option<&'static str> {
+    let key = entry.key.as_str();
+    let listed = suggest::listed(keys.known.iter().copied());
+    if keys.later.contains(&key) {
+        report
+            .add(code::UNSUPPORTED, entry.key_span.clone(), format!("`{key}` is not supported yet"))
+            .help(format!("remove it; {} has the keys {listed}", keys.what));
+        return None;
+    }
+    let known = |wanted: &str| keys.known.iter().copied().find(|key| *key == wanted);
+    let respelled = key.replace('_', "-");
+    if [keys.known, keys.near, keys.later].concat().contains(&respelled.as_str()) {
+        let message = format!("unknown key `{key}`: keys of the grammar are written with hyphens");
+        let diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
+        diagnostic.help(format!("write `{respelled}`")).fix(respelled.clone());
+        spare(diagnostic, entries.iter().copied());
+        return known(&respelled);
+    }
+    let diagnostic = report.add(
+        code::UNKNOWN_KEY,
+        entry.key_span.clone(),
+        format!("unknown key `{key}` in {}", keys.what),
+    );
+    let all = keys.known.iter().chain(keys.near).copied();
+    let near = suggest::nearest(key, all.clone());
+    if near.is_some() {
+        let help = suggest::help("the keys are", key, all);
+        diagnostic.suggest(help.as_str()).help(format!("{help} The keys are {listed}"));
+        spare(diagnostic, entries.iter().copied());
+    } else {
+        diagnostic.help(format!("the keys are {listed}"));
+    }
+    near.and_then(known)
 }
 
 /// Takes back the replacement of a key by one that is there already: that is not the one that was meant.
@@ -213,23 +214,40 @@ pub(super) fn texts<'n>(report: &mut Report, entry: &'n Entry, example: &str) ->
     texts
 }
 
-/// Whether the key is a data name; reports it where not.
-pub(super) fn data_name(report: &mut Report, entry: &Entry, what: &str) -> bool {
-    named(report, &entry.key, entry.key_span.clone(), what)
+/// The data name that a key is; where it is none, which is reported, the name that it is corrected to, so that what
+/// uses that name is not reported as well.
+pub(super) fn data_name(report: &mut Report, entry: &Entry, what: &str) -> (String, bool) {
+    match named(report, &entry.key, entry.key_span.clone(), what) {
+        true => (entry.key.clone(), true),
+        false => (corrected(&entry.key).unwrap_or_else(|| entry.key.clone()), false),
+    }
 }
 
 /// Whether `name` is a data name; reports it where not.
 pub(super) fn named(report: &mut Report, name: &str, span: Range<usize>, what: &str) -> bool {
-    /// Names become labels, file names and columns.
-    const MAX_NAME: usize = 64;
-    let good = |name: &str| {
-        name.len() <= MAX_NAME
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-    };
-    if good(name) {
+    if is_data_name(name) {
         return true;
     }
+    let message = format!("`{}` is no name for {what}: names are lower case with underscores", shown(name));
+    let diagnostic = report.add(code::BAD_NAME, span, message);
+    match corrected(name) {
+        Some(corrected) => diagnostic.help(format!("write `{corrected}`")).fix(corrected),
+        None => diagnostic.help(format!("start with a letter, and use at most {MAX_NAME} of a-z, 0-9 and _")),
+    };
+    false
+}
+
+/// Longest data name: names become labels, file names and columns.
+const MAX_NAME: usize = 64;
+
+fn is_data_name(name: &str) -> bool {
+    name.len() <= MAX_NAME
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// The data name nearest to `name`: `my_step` of `my-step` or `myStep`.
+pub(super) fn corrected(name: &str) -> Option<String> {
     let mut corrected = String::new();
     for c in name.chars() {
         match c {
@@ -243,14 +261,7 @@ pub(super) fn named(report: &mut Report, name: &str, span: Range<usize>, what: &
             _ => corrected.push('_'),
         }
     }
-    let message = format!("`{}` is no name for {what}: names are lower case with underscores", shown(name));
-    let diagnostic = report.add(code::BAD_NAME, span, message);
-    if good(&corrected) {
-        diagnostic.help(format!("write `{corrected}`")).fix(corrected);
-    } else {
-        diagnostic.help(format!("start with a letter, and use at most {MAX_NAME} of a-z, 0-9 and _"));
-    }
-    false
+    is_data_name(&corrected).then_some(corrected)
 }
 
 /// A message of [`literal`] is "what is wrong; what to write".

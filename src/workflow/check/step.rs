@@ -3,7 +3,7 @@
 use super::raw::{Does, RawStep};
 use super::shape;
 use super::value::Values;
-use super::world::{View, World};
+use super::world::{View, World, misnamed};
 use super::{approve, call, for_each, sub_workflow};
 use crate::id::StepId;
 use crate::workflow::cel::typing::{Names, Usage};
@@ -21,6 +21,8 @@ pub(super) struct Around<'a> {
     pub(super) values: &'a [(String, Option<Type>)],
     /// Paths that are present, since the loop would not run otherwise.
     pub(super) present: &'a [String],
+    /// Whether its condition has mistakes.
+    pub(super) doubtful: bool,
 }
 
 /// Checks one step. `None` where it has mistakes. What it reads goes to `all`; of steps only those outside its loop, which the loop waits for.
@@ -47,7 +49,8 @@ pub(super) fn step(
         Values { report, names: &names, usage: &mut usage, code: code::NOT_BOOL }.condition(entry, text)
     });
     let present = [around.present, &std::mem::take(&mut usage.present)].concat();
-    let names = Names { present: &present, ..names };
+    let doubtful = around.doubtful || raw.fields.get("if").is_some() && condition.is_none();
+    let names = Names { present: &present, doubtful, ..names };
     let action = match &raw.does {
         Does::Call { called, .. } => call::call(report, raw, called.as_ref(), world, &names, &mut usage),
         Does::Workflow { uses, file } => {
@@ -83,6 +86,7 @@ fn needs(report: &mut Report, raw: &RawStep<'_>, world: &World<'_>) -> Vec<StepI
     let mut needs: Vec<StepId> = Vec::new();
     for (name, node) in shape::texts(report, entry, "needs: [clone]") {
         match world.steps.get(name) {
+            None if misnamed(world.steps, name).is_some() => {}
             None => {
                 let names = world
                     .steps

@@ -3,9 +3,9 @@
 use super::raw::RawStep;
 use super::shape;
 use super::value::Values;
-use super::{concurrency, retry};
+use super::{arguments, concurrency, retry};
 use crate::step::ErrorKind;
-use crate::workflow::cel::typing::{Names, Usage, article, parts};
+use crate::workflow::cel::typing::{Names, Usage, parts};
 use crate::workflow::code;
 use crate::workflow::diagnostic::{Diagnostic, Report};
 use crate::workflow::file::{Entry, Node};
@@ -21,8 +21,9 @@ use std::sync::Arc;
 /// Most files below one another: more is no structure that a person follows.
 const MAX_DEPTH: usize = 8;
 
-/// Most bytes of text that a workflow is made of, every use of a file counted: all of it travels in `RunStarted`.
-const MAX_TEXT: usize = 4 << 20;
+/// Most bytes of a checked workflow as JSON, every use of another file counted: all of it travels in `RunStarted`, beside
+/// the text of the file and the inputs, and an event has at most 4 MiB.
+const MAX_DEFINITION: usize = 2 << 20;
 
 /// Most types that the types of a file's outputs may be built of; they become part of other types.
 const MAX_OUTPUT_TYPES: usize = 1_000;
@@ -33,8 +34,8 @@ pub(super) struct SubFile {
     pub(super) definition: Arc<Workflow>,
     /// Its outputs as the step has them.
     pub(super) outputs: Vec<Field>,
-    /// Bytes of its text and of all that it uses.
-    text: usize,
+    /// Bytes of its definition as JSON.
+    bytes: usize,
     /// Files below one another, itself included.
     depth: usize,
 }
@@ -60,26 +61,26 @@ struct Refusal {
 pub(super) struct Workflows<'c> {
     catalog: &'c dyn Catalog,
     nest: &'c Nest,
-    /// Bytes of its text and of all that it uses so far.
-    pub(super) text: usize,
+    /// Bytes of the definitions of all that it uses so far.
+    bytes: usize,
     /// Files below one another, itself included.
     pub(super) depth: usize,
 }
 
 impl<'c> Workflows<'c> {
-    pub(super) fn new(catalog: &'c dyn Catalog, nest: &'c Nest, text: usize) -> Self {
-        Self { catalog, nest, text, depth: 1 }
+    pub(super) fn new(catalog: &'c dyn Catalog, nest: &'c Nest) -> Self {
+        Self { catalog, nest, bytes: 0, depth: 1 }
     }
 
     /// The workflow that `uses` names; reports where it cannot be used.
     pub(super) fn find(&mut self, report: &mut Report, node: &Node, uses: &str) -> Option<Arc<SubFile>> {
         let found = self.load(uses).and_then(|file| {
-            self.text = self.text.saturating_add(file.text);
+            self.bytes = self.bytes.saturating_add(file.bytes);
             self.depth = self.depth.max(file.depth + 1);
-            if self.text > MAX_TEXT {
+            if self.bytes > MAX_DEFINITION {
                 return Err(Refusal {
                     code: code::TOO_LARGE,
-                    message: format!("with its sub-workflows the file has more than {} MiB", MAX_TEXT >> 20),
+                    message: format!("all sub-workflows have more than {} MiB", MAX_DEFINITION >> 20),
                     help: "use fewer or smaller sub-workflows; every use counts".into(),
                 });
             }
@@ -142,15 +143,46 @@ impl<'c> Workflows<'c> {
             return known.clone();
         }
         self.nest.open.borrow_mut().push((file.identity.clone(), file.name.clone()));
-        let (checked, text, depth) =
-            super::check_file(&file.name, &file.text, file.catalog.as_ref(), self.nest);
+        let (checked, depth) = super::check_file(&file.name, &file.text, file.catalog.as_ref(), self.nest);
         self.nest.open.borrow_mut().pop();
         let result = match checked.workflow {
-            Some(workflow) => sub_file(workflow, text, depth, &file.name),
+            Some(workflow) => sub_file(workflow, depth, &file.name),
             None => Err(mistakes(uses, &file.name, &checked.diagnostics)),
         };
         self.nest.checked.borrow_mut().insert(file.identity, result.clone());
         result
+    }
+}
+
+/// Bytes of a definition as JSON.
+fn size(workflow: &Workflow) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, workflow) {
+        Ok(()) => count.0,
+        Err(_) => usize::MAX,
+    }
+}
+
+/// Reports a workflow that cannot be kept with its runs.
+pub(super) fn fits(report: &mut Report, workflow: &Workflow) {
+    if size(workflow) > MAX_DEFINITION {
+        report
+            .add(
+                code::TOO_LARGE,
+                0..0,
+                format!("the checked workflow has more than {} MiB", MAX_DEFINITION >> 20),
+            )
+            .help("split it, or let a `for-each` do what many steps do; large texts belong into files");
     }
 }
 
@@ -162,7 +194,7 @@ fn too_deep() -> Refusal {
     }
 }
 
-fn sub_file(workflow: Workflow, text: usize, depth: usize, name: &str) -> Result<Arc<SubFile>, Refusal> {
+fn sub_file(workflow: Workflow, depth: usize, name: &str) -> Result<Arc<SubFile>, Refusal> {
     let field = |(name, output): (&String, &crate::workflow::model::Output)| Field {
         name: name.clone(),
         ty: output.ty.clone(),
@@ -176,7 +208,8 @@ fn sub_file(workflow: Workflow, text: usize, depth: usize, name: &str) -> Result
             help: "hand out what is needed alone, such as `list.map(i, i.key)`".into(),
         });
     }
-    Ok(Arc::new(SubFile { definition: Arc::new(workflow), outputs, text, depth }))
+    let bytes = size(&workflow);
+    Ok(Arc::new(SubFile { definition: Arc::new(workflow), outputs, bytes, depth }))
 }
 
 /// The mistakes of a file as one. That files use one another in a circle, or nest too deep, is said as it is.
@@ -234,18 +267,9 @@ pub(super) fn sub_workflow(
             given.insert(entry.key.clone(), template);
         }
     }
-    let span = with.map_or(raw.entry.key_span.clone(), |entry| entry.key_span.clone());
-    for name in missing(&file.definition.inputs, entries) {
-        let ty = &file.definition.inputs[name].ty;
-        let place = if with.is_some() { "add" } else { "add `with:` and in it" };
-        report
-            .add(
-                code::MISSING_PARAMETER,
-                span.clone(),
-                format!("step `{}` does not give `{name}` to {uses}", raw.id),
-            )
-            .help(format!("{place} `{name}: ...`, {}", article(ty)));
-    }
+    let inputs = &file.definition.inputs;
+    let lacking: Vec<_> = missing(inputs, entries).into_iter().map(|name| (name, &inputs[name].ty)).collect();
+    arguments::missing(report, raw, uses, &lacking);
     let own = ["failed", "rejected"].map(ErrorKind::new);
     let attempts = retry::attempts(report, &raw.fields, uses, Some(&own));
     let concurrency =
@@ -258,6 +282,9 @@ pub(super) fn sub_workflow(
         concurrency,
     })))
 }
+
+/// What the file itself is called where its own inputs are given.
+pub(super) const THIS: &str = "the workflow";
 
 /// One input of another workflow, or of a run that a trigger starts.
 pub(super) fn argument(
@@ -272,9 +299,12 @@ pub(super) fn argument(
     let Some(input) = declared.get(&entry.key) else {
         values.infer(&entry.value);
         let known = declared.keys().map(String::as_str);
-        let help = suggest::help("its inputs are", &entry.key, known);
-        let message = format!("{label} has no input `{}`", entry.key);
-        report.add(code::UNKNOWN_PARAMETER, entry.key_span.clone(), message).suggest(help);
+        let help = suggest::help("the inputs are", &entry.key, known);
+        let (code, message) = match label {
+            THIS => (code::UNKNOWN_FIELD, format!("there is no input `{}`", entry.key)),
+            other => (code::UNKNOWN_PARAMETER, format!("{other} has no input `{}`", entry.key)),
+        };
+        report.add(code, entry.key_span.clone(), message).suggest(help);
         return None;
     };
     let template = values.read(&entry.value, &input.ty, &format!("`{}` of {label}", entry.key))?;

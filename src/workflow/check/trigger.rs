@@ -3,7 +3,7 @@
 use super::constant::constant;
 use super::schedule;
 use super::shape::{self, Fields, Keys};
-use super::sub_workflow::{argument, missing};
+use super::sub_workflow::{THIS, argument, missing};
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
@@ -141,11 +141,9 @@ fn list<'n>(
 /// The name of a trigger, which no other of the file has.
 fn id(report: &mut Report, item: &Item<'_>, ids: &mut IndexMap<String, Range<usize>>) -> Option<String> {
     let Some(entry) = item.fields.get("id") else {
-        if item.fields.lacks("id") {
-            report
-                .add(code::MISSING_KEY, item.span.clone(), format!("{} without an `id`", item.what))
-                .help("add `id: NAME`; it names the trigger in what is shown of it");
-        }
+        report
+            .add(code::MISSING_KEY, item.span.clone(), format!("{} without an `id`", item.what))
+            .help("add `id: NAME`; it names the trigger in what is shown of it");
         return None;
     };
     let text = shape::text(report, entry, "id: nightly")?;
@@ -203,7 +201,7 @@ fn inputs(
         if started.types.contains_key(&entry.key) && !started.inputs.contains_key(&entry.key) {
             continue;
         }
-        if let Some(template) = argument(report, entry, "the workflow", started.inputs, &names, usage) {
+        if let Some(template) = argument(report, entry, THIS, started.inputs, &names, usage) {
             inputs.insert(entry.key.clone(), template);
         }
     }
@@ -232,11 +230,9 @@ fn webhook(
     let path = match item.fields.get("path") {
         Some(entry) => path(report, entry),
         None => {
-            if item.fields.lacks("path") {
-                report
-                    .add(code::MISSING_KEY, item.span.clone(), "a webhook without a `path`")
-                    .help("add `path: /hooks/NAME`");
-            }
+            report
+                .add(code::MISSING_KEY, item.span.clone(), "a webhook without a `path`")
+                .help("add `path: /hooks/NAME`");
             None
         }
     };
@@ -294,21 +290,15 @@ fn path(report: &mut Report, entry: &Entry) -> Option<String> {
 fn verify(report: &mut Report, item: &Item<'_>, started: &Started<'_>, usage: &mut Usage) -> Option<String> {
     const EXAMPLE: &str = "verify: { hmac-sha256: SECRET }";
     let Some(entry) = item.fields.get("verify") else {
-        if item.fields.lacks("verify") {
-            report
-                .add(
-                    code::MISSING_KEY,
-                    item.span.clone(),
-                    "a webhook without `verify`: anyone could start runs",
-                )
-                .help(format!("add `{EXAMPLE}`, with the secret that the sender signs requests with"));
-        }
+        report
+            .add(code::MISSING_KEY, item.span.clone(), "a webhook without `verify`: anyone could start runs")
+            .help(format!("add `{EXAMPLE}`, with the secret that the sender signs requests with"));
         return None;
     };
     let entries = shape::mapping(report, entry, EXAMPLE)?;
     let verify = shape::fields(report, entries, &VERIFY);
     let Some(secret) = verify.get("hmac-sha256") else {
-        if verify.lacks("hmac-sha256") && entries.is_empty() {
+        if entries.is_empty() {
             report
                 .add(code::MISSING_KEY, entry.key_span.clone(), "`verify` does not say how")
                 .help(format!("write `{EXAMPLE}`"));
@@ -345,11 +335,9 @@ fn completion(
         None => Vec::new(),
     };
     let Some(entry) = item.fields.get("name") else {
-        if item.fields.lacks("name") {
-            report
-                .add(code::MISSING_KEY, item.span.clone(), "this does not say which workflow starts runs")
-                .help(format!("write `{WORKFLOW_EXAMPLE}`"));
-        }
+        report
+            .add(code::MISSING_KEY, item.span.clone(), "this does not say which workflow starts runs")
+            .help(format!("write `{WORKFLOW_EXAMPLE}`"));
         return None;
     };
     let name = shape::text(report, entry, "name: other")?;

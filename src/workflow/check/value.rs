@@ -304,7 +304,11 @@ impl Values<'_> {
             }
         }
         for field in fields {
-            let given = entries.iter().any(|entry| entry.key == field.name);
+            let given = entries.iter().any(|entry| {
+                let known = fields.iter().any(|field| field.name == entry.key);
+                entry.key == field.name
+                    || !known && suggest::nearest(&entry.key, [field.name.as_str()]).is_some()
+            });
             if !given && !matches!(field.ty, Type::Option(_)) {
                 let message = format!("{what} lacks the field `{}`", field.name);
                 self.wrong(node, message, Some(format!("add `{}: ...`, {}", field.name, article(&field.ty))));

@@ -1,7 +1,7 @@
 //! What the steps of a file are known by, and what each place of the file sees of them.
 
 use super::raw::{Does, RawStep, RawSteps};
-use super::{approve, for_each};
+use super::{approve, for_each, shape};
 use crate::step::Permission;
 use crate::workflow::cel::typing::{Hidden, StepLookup, StepNames};
 use crate::workflow::code;
@@ -66,6 +66,12 @@ pub(super) fn known<'n>(
     }
     for_each::outputs_of_loops(&raw.steps, &mut steps, inputs, secrets);
     steps
+}
+
+/// The step that would have this name, were its own a data name; that it is none is reported.
+pub(super) fn misnamed<'w, 'n>(steps: &'w KnownSteps<'n>, name: &str) -> Option<&'w KnownStep<'n>> {
+    let found = steps.iter().find(|(key, _)| **key != name && shape::corrected(key).as_deref() == Some(name));
+    found.map(|(_, step)| step)
 }
 
 impl<'n> RawStep<'n> {
@@ -139,7 +145,10 @@ impl<'w> View<'w> {
 
 impl StepLookup for View<'_> {
     fn find(&self, name: &str) -> Option<StepNames> {
-        let step = self.steps.get(name)?;
+        let Some(step) = self.steps.get(name) else {
+            let found = misnamed(self.steps, name)?;
+            return Some(StepNames { uses: found.uses.to_owned(), outputs: None, hidden: None });
+        };
         if step.twice {
             return Some(StepNames { uses: step.uses.to_owned(), outputs: None, hidden: None });
         }

@@ -63,15 +63,14 @@ steps:
     11: get-it -> get_it
     12: cloen -> clone
     13: my-repo -> my_repo
+    14: gh-token -> gh_token
     19: ${{ level == 'high' }} -> level == 'high'
     20: idle_timeout -> idle-timeout
     21: bx -> box
     22: get-it -> get_it
     28: levl -> level
-    33: levl -> level
     13: dpth -> depth
     14: tokn -> token
-    14: gh-token -> gh_token
     15: netwrok -> network
     15: rate_limited -> rate-limited
     18: get-it -> get_it
@@ -114,7 +113,7 @@ steps:
             A: "l\n${{ inputs.levl }}"
             B: > # levl
               folded
-              ${{ inputs.level }}
+              ${{ inputs.levl }}
     "#);
 }
 

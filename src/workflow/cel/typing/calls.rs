@@ -114,17 +114,15 @@ impl Checker<'_, '_> {
         if name == "hash" && target.is_none() {
             return self.hash(span, args);
         }
-        let types: Vec<_> = target.into_iter().chain(args).map(|node| self.infer(node)).collect();
         let Some(function) = Function::find(name, target.is_some()) else {
+            // What its arguments mean depends on what it is; a misspelled `filter` binds a name, for instance.
+            target.map(|target| self.infer(target));
             let other_way = Function::find(name, target.is_none());
             let help = match other_way {
                 Some(function) => format!("write `{}`", function.form),
                 None => match suggest::nearest(name, names_of_functions()) {
                     Some(found) => {
-                        let form = FUNCTIONS
-                            .iter()
-                            .find(|function| function.name == found)
-                            .map_or(found, |function| function.form);
+                        let form = forms().find(|(name, _)| *name == found).map_or(found, |(_, form)| form);
                         format!("did you mean `{found}`? It is written `{form}`")
                     }
                     None => format!("the functions are {}", suggest::listed(names_of_functions())),
@@ -134,6 +132,7 @@ impl Checker<'_, '_> {
                 Some(help);
             return None;
         };
+        let types: Vec<_> = target.into_iter().chain(args).map(|node| self.infer(node)).collect();
         let types = types.into_iter().collect::<Option<Vec<_>>>()?;
         if let Some(ty) = (function.ty)(&types) {
             return Some(ty);
@@ -207,8 +206,24 @@ impl Checker<'_, '_> {
     }
 }
 
+/// What is called but binds a name, or looks at how its argument was written: name and form.
+const SYNTAX: [(&str, &str); 8] = [
+    ("has", "has(steps.commit.sha)"),
+    ("orValue", "x.orValue(other)"),
+    ("hasValue", "x.hasValue()"),
+    ("map", "list.map(x, x.name)"),
+    ("filter", "list.filter(x, x.size() > 0)"),
+    ("exists", "list.exists(x, x == 'a')"),
+    ("exists_one", "list.exists_one(x, x == 'a')"),
+    ("all", "list.all(x, x != '')"),
+];
+
+/// Everything that is called: name and form.
+fn forms() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+    FUNCTIONS.iter().map(|function| (function.name, function.form)).chain(SYNTAX)
+}
+
 /// Names of everything that is called.
-pub(super) fn names_of_functions() -> impl Iterator<Item = &'static str> + Clone {
-    const SYNTAX: [&str; 8] = ["has", "orValue", "hasValue", "map", "filter", "exists", "exists_one", "all"];
-    FUNCTIONS.iter().map(|function| function.name).chain(SYNTAX)
+fn names_of_functions() -> impl Iterator<Item = &'static str> + Clone {
+    forms().map(|(name, _)| name)
 }

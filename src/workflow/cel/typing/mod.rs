@@ -72,6 +72,8 @@ pub(crate) struct Names<'a> {
     pub(crate) values: &'a [(String, Option<Type>)],
     /// Paths that are present, since the step would not run otherwise: `if: has(steps.commit.sha)`.
     pub(crate) present: &'a [String],
+    /// Whether a condition with mistakes would say what is present: what may be absent is then not reported.
+    pub(crate) doubtful: bool,
 }
 
 impl<'a> Names<'a> {
@@ -87,6 +89,7 @@ impl<'a> Names<'a> {
             hashes: true,
             values: &[],
             present: &[],
+            doubtful: false,
         }
     }
 }
@@ -187,7 +190,11 @@ pub(crate) fn check(
         Wanted::Items => checker.items(root),
         Wanted::Key => checker.key(root),
     };
-    (ty, checker.problems)
+    let mut problems = checker.problems;
+    if names.doubtful {
+        problems.retain(|problem| problem.code != code::MAY_BE_ABSENT);
+    }
+    (ty, problems)
 }
 
 /// Mistakes that people bring from other languages.

@@ -117,7 +117,7 @@ impl Checker<'_, '_> {
                         &select.field,
                         self.names.secrets.iter().map(String::as_str),
                     );
-                    let message = format!("there is no secret `{}`", select.field);
+                    let message = "there is no secret of this name".to_owned();
                     let problem = self.problem(code::UNKNOWN_SECRET, span, message);
                     problem.fix = suggest::proposed(&help).map(str::to_owned);
                     problem.help = Some(help);

@@ -132,6 +132,19 @@ fn mutated() -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn a_lost_letter_does_not_drown_its_author() {
+    for file in [good::AGENT_SESSION, good::REFRESH_IMAGES] {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        for word in file.split(|c| !is_word(c)).filter(|word| word.len() >= 4) {
+            let mut text = file.to_owned();
+            text.remove(word.as_ptr() as usize - file.as_ptr() as usize + 2);
+            let count = checked(&text).diagnostics.len();
+            assert!(count <= 2, "{word}: {count}");
+        }
+    }
+}
+
 /// Workflow files of which each uses the next one ten times.
 struct Wide;
 
@@ -163,7 +176,14 @@ fn files_that_use_one_another_do_not_multiply_without_end() {
     let checked = check("w.yaml", &wide(0), &Wide);
     assert!(checked.workflow.is_none());
     let first = &checked.diagnostics[0];
-    assert!(first.message.contains("more than 4 MiB"), "{}", first.message);
+    assert!(first.message.contains("more than 2 MiB"), "{}", first.message);
+}
+
+#[test]
+fn a_workflow_that_no_event_holds_is_refused() {
+    let steps: String =
+        (0..8000).map(|n| format!("  s{n}: {{ uses: exec/run, with: {{ command: [ls] }} }}\n")).collect();
+    assert_eq!(only_code(&format!("harvest: 1\nname: w\nsteps:\n{steps}")), code::TOO_LARGE.id);
 }
 
 #[test]

@@ -156,13 +156,13 @@ steps:
     aprove: { message: Go? }
 "#;
     insta::assert_snapshot!(bad(file), @r#"
-    error[E0201]: unknown key `aprove` in a step
+    error[E0201]: unknown key `aprove` in a step that asks for approval
      --> w.yaml:5:5
       |
     5 |     aprove: { message: Go? }
       |     ^^^^^^
       |
-      = help: did you mean `approve`? The keys are `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
+      = help: did you mean `approve`? The keys are `approve`, `needs`, `if` and `continue-on-error`
     "#);
 }
 

@@ -7,6 +7,7 @@ mod expressions;
 mod for_each;
 mod grammar;
 mod groups;
+mod once;
 mod order;
 mod sub_workflow;
 mod triggers;

@@ -525,7 +525,7 @@ steps:
   a: { uses: git/ls_remote, with: { repo: "${{ inputs.repo }}" } }
 "#;
     insta::assert_snapshot!(bad(file), @r#"
-    error[E0404]: the workflow has no input `rpo`
+    error[E0312]: there is no input `rpo`
      --> w.yaml:3:48
       |
     3 | on: { schedule: [{ id: a, every: 5m, inputs: { rpo: a/b } }] }
