@@ -5,10 +5,12 @@ pub mod doctor;
 mod error;
 mod files;
 mod fix;
+mod schema;
 mod setup;
 mod start;
 
 pub use error::AppError;
+pub use schema::WrittenSchema;
 pub use start::{Prepared, StartRequest};
 
 use crate::capability::sandbox::SandboxProvider;

@@ -224,7 +224,23 @@ pub(crate) fn catalog() -> Fixture {
         component(
             "image",
             &["images"],
-            vec![nowhere(function("tag", &[("image", text()), ("as", text())], &[("id", text())]))],
+            vec![
+                nowhere(slots(
+                    function(
+                        "build",
+                        &[
+                            ("name", opt(text())),
+                            ("base", opt(text())),
+                            ("repo", opt(text())),
+                            ("sha", opt(text())),
+                            ("setup", opt(text())),
+                        ],
+                        &[("id", text()), ("cached", Type::Bool)],
+                    ),
+                    &["token?"],
+                )),
+                nowhere(function("tag", &[("image", text()), ("as", text())], &[("id", text())])),
+            ],
         ),
         component(
             "repos",

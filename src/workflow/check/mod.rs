@@ -23,6 +23,7 @@ use crate::step::Permission;
 use indexmap::{IndexMap, IndexSet};
 use shape::Keys;
 use step::RawStep;
+pub(crate) use uses::MAJOR;
 use value::Values;
 
 /// Milliseconds that `finally` may take: it must not keep a run that is over.
