@@ -3,7 +3,7 @@
 mod harness;
 
 use harness::{Home, text};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::os::unix::fs::PermissionsExt;
 
 const GOOD: &str = "harvest: 1\nname: good\nsteps:\n  a: { uses: exec/run, with: { command: [ls] } }\n";
@@ -187,4 +187,66 @@ fn check_writes_nothing_that_would_make_a_file_worse() {
         "{said}"
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+}
+
+/// The schema as an editor uses it: for the shipped workflows, and for a component that lies beside one's own.
+#[test]
+fn schema_is_written_for_editors() {
+    let home = Home::new();
+    std::fs::copy(env!("HARVEST_GUEST_EXEC"), home.scratch().join("team.wasm")).unwrap();
+    home.file("broken.wasm", "no component");
+    let mut command = home.harvest();
+    let output = command.current_dir(home.scratch()).arg("schema").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        ".harvest/workflow.schema.json\n# yaml-language-server: $schema=.harvest/workflow.schema.json\n"
+    );
+    assert!(
+        text(&output.stderr).contains("left out of the schema: ./broken.wasm: "),
+        "{}",
+        text(&output.stderr)
+    );
+    let written = std::fs::read(home.scratch().join(".harvest/workflow.schema.json")).unwrap();
+    let schema: Value = serde_json::from_slice(&written).unwrap();
+    jsonschema::draft7::meta::validate(&schema).unwrap_or_else(|error| panic!("{error}"));
+    let validator = jsonschema::draft7::new(&schema).unwrap();
+
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows");
+    let mut count = 0;
+    for entry in std::fs::read_dir(shipped).unwrap() {
+        let path = entry.unwrap().path();
+        let file = harvest::workflow::data::read("w", &std::fs::read_to_string(&path).unwrap()).unwrap();
+        // The place of a scalar decides what it is: quoted or not, the same is accepted.
+        for file in [plain(file.clone()), file] {
+            let faults: Vec<_> = validator.iter_errors(&file).map(|error| error.to_string()).collect();
+            assert!(faults.is_empty(), "{}: {faults:#?}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count > 0);
+    let accepts = |uses: &str, with: Value| {
+        let steps = json!({ "a": { "uses": uses, "with": with } });
+        validator.is_valid(&json!({ "harvest": 1, "name": "w", "steps": steps }))
+    };
+    assert!(accepts("./team.wasm#run", json!({ "command": ["ls"], "allow_failure": "${{ 1 == 1 }}" })));
+    assert!(!accepts("./team.wasm#run", json!({ "command": "ls" })));
+    assert!(!accepts("exec/run", json!({ "command": ["ls"], "allow_failure": "perhaps" })));
+    assert!(!accepts("exec/rn", json!({ "command": ["ls"] })));
+    assert!(accepts("./other.wasm#check", json!({ "anything": 1 })), "what is not known is not judged");
+}
+
+/// A value whose scalars are what YAML makes of them without quotes.
+fn plain(value: Value) -> Value {
+    match value {
+        Value::String(text) => match serde_json::from_str(&text) {
+            Ok(scalar @ (Value::Number(_) | Value::Bool(_))) => scalar,
+            _ => text.into(),
+        },
+        Value::Array(items) => items.into_iter().map(plain).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(key, value)| (key, plain(value))).collect::<Map<_, _>>().into()
+        }
+        other => other,
+    }
 }

@@ -49,6 +49,15 @@ pub(super) fn replace(file: &Path, old: &str, new: &str) -> Result<(), AppError>
     write(&path, new, prepare).map_err(failed)
 }
 
+/// Writes a file of the author, new or not, and the directory that it lies in.
+pub(super) fn create(path: &Path, content: &str) -> Result<(), AppError> {
+    /// Data like any other file of the author.
+    const MODE: u32 = 0o644;
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    made.and_then(|()| write(path, content, |draft| draft.set_permissions(Permissions::from_mode(MODE))))
+        .map_err(|error| AppError::File(format!("cannot write {}: {error}", path.display())))
+}
+
 /// Writes a file whole: readers see the old content or the new one, also after a crash.
 fn write(path: &Path, content: &str, prepare: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
@@ -108,6 +117,18 @@ mod tests {
         assert!(error.to_string().ends_with("somebody else has changed it meanwhile"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert_eq!(names(home.path()), ["w.yaml"], "no draft is left");
+    }
+
+    #[test]
+    fn a_new_file_is_readable_by_others_and_written_again() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("new/w.json");
+        for content in ["one", "two"] {
+            create(&path, content).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
+        assert_eq!(names(path.parent().unwrap()), ["w.json"], "no draft is left");
     }
 
     #[test]

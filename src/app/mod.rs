@@ -7,10 +7,12 @@ mod files;
 mod fix;
 mod hashes;
 mod retention;
+mod schema;
 mod setup;
 mod start;
 
 pub use error::AppError;
+pub use schema::WrittenSchema;
 pub use start::{Prepared, StartRequest};
 
 use crate::capability::sandbox::SandboxProvider;

@@ -17,6 +17,7 @@ mod resume;
 mod retry;
 mod run;
 mod runs;
+mod schema;
 mod show;
 mod volume;
 
@@ -68,6 +69,8 @@ enum Command {
     Check(check::Arguments),
     /// Say what a diagnostic means, with a bad and a good example.
     Explain(explain::Arguments),
+    /// Write a JSON Schema by which editors complete and check workflow files.
+    Schema(schema::Arguments),
     /// List runs, newest first.
     Runs(runs::Arguments),
     /// Show one run: its steps, attempts, outputs, and why it failed.
@@ -199,6 +202,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Run(arguments) => run::run(open()?, arguments, talk).await,
         Command::Check(arguments) => check::check(&open()?, &arguments, talk),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Schema(arguments) => schema::schema(&open()?, &arguments, talk),
         Command::Runs(arguments) => runs::runs(&open()?, &arguments).await,
         Command::Show(arguments) => show::show(&open()?, &arguments).await,
         Command::Logs(arguments) => logs::logs(&open()?, &arguments).await,

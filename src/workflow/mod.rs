@@ -15,6 +15,7 @@ pub mod inputs;
 mod literal;
 pub mod model;
 pub mod sarif;
+pub mod schema;
 mod suggest;
 pub mod template;
 pub mod types;

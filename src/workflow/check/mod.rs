@@ -40,6 +40,7 @@ use indexmap::{IndexMap, IndexSet};
 use shape::Keys;
 use step::Around;
 use sub_workflow::{Nest, Workflows};
+pub(crate) use uses::MAJOR;
 use value::Values;
 use world::{View, World};
 

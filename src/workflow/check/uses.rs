@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The version of every component until the first release: 0.x counts as 1.
-const MAJOR: &str = "1";
+pub(crate) const MAJOR: &str = "1";
 
 /// A function that a step calls.
 pub(super) struct Called {
