@@ -190,3 +190,47 @@ fn answers_stand_in_for_steps_and_last_as_long_as_the_run() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("wrong.yaml:1:30"), "{}", text(&refused.stderr));
 }
+
+#[test]
+fn a_plan_says_what_would_run_with_what_and_runs_nothing() {
+    let home = Home::new();
+    let session = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("workflows/agent-session.yaml");
+    let inputs = ["check", "--plan", session.to_str().unwrap(), "-i", "repo=team/app", "-i", "prompt=Go"];
+    let planned = home.harvest().args(inputs).env("GITHUB_TOKEN", "ghp_0123456789abcdef").output().unwrap();
+    let said = text(&planned.stdout);
+    assert_eq!(planned.status.code(), Some(0), "{}", text(&planned.stderr));
+    for line in [
+        "sandbox box: image agent, network none",
+        "  volume harvest-state at /mnt/state",
+        "secret github: present (modal:harvest-github/GITHUB_TOKEN, env:GITHUB_TOKEN)",
+        "step clone (git/clone) would run",
+        "  repo: team/app",
+        "  is handed the secret github as token",
+        "  cwd: ${{ steps.clone.path }}",
+        "step commit (git/commit) depends on what runs before it: if: steps.agent.changed",
+    ] {
+        assert!(said.lines().any(|printed| printed == line), "{line} is missing in\n{said}");
+    }
+    assert!(!said.contains("ghp_"), "a plan shows no secret");
+    assert_eq!(text(&home.run(&["runs", "--json"]).stdout).trim(), "[]");
+
+    let file = workflow(&home);
+    let plan = |home: &Home| home.json(&["check", "--plan", "--json", file.to_str().unwrap()]);
+    let step = |plan: &Value, id: &str| {
+        plan["steps"].as_array().unwrap().iter().find(|step| step["step"] == id).unwrap().clone()
+    };
+    let before = plan(&home);
+    assert_eq!(
+        (&step(&before, "review")["would"], &step(&before, "kept")["would"]),
+        (&json!("be skipped"), &json!("run"))
+    );
+    home.finish(&file, &[]);
+    assert_eq!(step(&plan(&home), "kept")["would"], "be taken from earlier outputs");
+    let secret = home.file(
+        "secret.yaml",
+        "harvest: 1\nname: s\nsecrets:\n  token: { from: \"command:touch ran; echo x\" }\nsteps:\n  a:\n    uses: exec/run\n    with: { command: [\"true\"] }\n    secrets: { TOKEN: token }\n",
+    );
+    let planned = home.json(&["check", "--plan", "--json", secret.to_str().unwrap()]);
+    assert_eq!(planned["sandboxes"]["box"]["secrets_in_commands"], json!(["a.TOKEN"]));
+    assert!(!home.scratch().join("ran").exists(), "no program is run for a secret");
+}

@@ -6,6 +6,7 @@ mod error;
 mod files;
 mod fix;
 mod hashes;
+mod plan;
 mod retention;
 mod schema;
 mod setup;
@@ -140,7 +141,7 @@ impl App {
         }
         let directory =
             std::path::Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
-        let secrets = start::secrets(&started.definition, &directory, !started.mocks.is_empty()).await?;
+        let secrets = start::secrets(&started.definition, &directory, start::Ask::of(started)).await?;
         let setup = self.ground.set_up(run, started, secrets).await?;
         self.ground.host.register(run, setup)?;
         Ok(Some(Driven { engine: self.engine.clone(), run: run.clone(), _lease: lease }))

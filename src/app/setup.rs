@@ -30,7 +30,7 @@ pub(super) struct Ground {
 impl Preparer for Ground {
     async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<Surroundings, StepError> {
         let directory = Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
-        let secrets = super::start::secrets(&started.definition, &directory, !started.mocks.is_empty())
+        let secrets = super::start::secrets(&started.definition, &directory, super::start::Ask::of(started))
             .await
             .map_err(step_error)?;
         let names = secrets.keys().cloned().collect();
@@ -118,7 +118,7 @@ impl App {
     }
 }
 
-fn sandbox(state: &Run, name: &str, template: &SandboxTemplate) -> Result<SandboxSpec, AppError> {
+pub(super) fn sandbox(state: &Run, name: &str, template: &SandboxTemplate) -> Result<SandboxSpec, AppError> {
     let map = |key: &str, templates: &BTreeMap<String, Template>| {
         templates
             .iter()

@@ -56,10 +56,14 @@ impl App {
     /// Where the file cannot be read.
     pub fn check_file(&self, file: &Path) -> Result<(String, Checked), AppError> {
         let text = files::read(file)?;
-        let directory = file.parent().map(ToOwned::to_owned).unwrap_or_default();
-        let catalog = Components::new(self.library.clone(), directory);
-        let checked = check(&file.display().to_string(), &text, &catalog);
+        let checked = check(&file.display().to_string(), &text, &self.catalog(file));
         Ok((text, checked))
+    }
+
+    /// The components that a file can name.
+    pub(super) fn catalog(&self, file: &Path) -> Components {
+        let directory = file.parent().map(ToOwned::to_owned).unwrap_or_default();
+        Components::new(self.library.clone(), directory)
     }
 
     /// Gets a run ready to begin.
@@ -67,6 +71,11 @@ impl App {
     /// # Errors
     /// Every mistake in the file, every mistake in the inputs, or every secret without a value.
     pub async fn prepare(&self, request: &StartRequest) -> Result<Prepared, AppError> {
+        self.prepare_with(request, Ask::Everything).await
+    }
+
+    /// Gets a run ready, as far as the values of its secrets are asked for.
+    pub(super) async fn prepare_with(&self, request: &StartRequest, ask: Ask) -> Result<Prepared, AppError> {
         let (text, checked) = self.check_file(&request.file)?;
         let Some(workflow) = checked.workflow else {
             let file = request.file.display().to_string();
@@ -81,7 +90,8 @@ impl App {
         let hashes = super::hashes::of(&workflow.hashes, &directory)?;
         let mocks = request.mocks.as_deref().map(|file| mocks_of(file, &workflow)).transpose()?;
         let mocks = mocks.unwrap_or_default();
-        let secrets = secrets(&workflow, &directory, !mocks.is_empty()).await?;
+        let secrets =
+            secrets(&workflow, &directory, if mocks.is_empty() { ask } else { Ask::WhatThereIs }).await?;
         let started = RunStarted {
             workflow: workflow.name.clone(),
             definition: Arc::new(workflow),
@@ -117,7 +127,7 @@ impl App {
             .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
         let directory = Path::new(&earlier.file).parent().map(ToOwned::to_owned).unwrap_or_default();
         let hashes = super::hashes::of(&earlier.definition.hashes, &directory)?;
-        let secrets = secrets(&earlier.definition, &directory, !earlier.mocks.is_empty()).await?;
+        let secrets = secrets(&earlier.definition, &directory, Ask::of(earlier)).await?;
         let started = RunStarted {
             inputs,
             run: about,
@@ -130,6 +140,24 @@ impl App {
     }
 }
 
+/// How the values of secrets are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// All of them must be there.
+    Everything,
+    /// A run that only tries its workflow out does without those that are not.
+    WhatThereIs,
+    /// The same, and no program is run for one: nothing is to happen yet.
+    WithoutCommands,
+}
+
+impl Ask {
+    /// As a run needs it.
+    pub(super) fn of(started: &RunStarted) -> Self {
+        if started.mocks.is_empty() { Self::Everything } else { Self::WhatThereIs }
+    }
+}
+
 /// Values of the secrets that a workflow names. A run that only tries its workflow out does without those it lacks.
 ///
 /// # Errors
@@ -137,16 +165,22 @@ impl App {
 pub(super) async fn secrets(
     workflow: &Workflow,
     directory: &Path,
-    mocked: bool,
+    ask: Ask,
 ) -> Result<BTreeMap<String, Secret>, AppError> {
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
     for (name, source) in &workflow.secrets {
-        match secret_source::resolve(&source.from, directory).await.map_err(|error| AppError::Secret(error.message))? {
+        let asked: Vec<String> = source
+            .from
+            .iter()
+            .filter(|from| ask != Ask::WithoutCommands || !from.starts_with("command:"))
+            .cloned()
+            .collect();
+        match secret_source::resolve(&asked, directory).await.map_err(|error| AppError::Secret(error.message))? {
             Some(value) => {
                 found.insert(name.clone(), Secret::new(name.as_str(), value));
             }
-            None if source.optional || mocked => {}
+            None if source.optional || ask != Ask::Everything => {}
             None => missing.push(format!(
                 "secret `{name}` has no value: tried {}; set one of them, or write `optional: true` where the workflow can do without",
                 source.from.join(", ")

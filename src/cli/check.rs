@@ -22,9 +22,19 @@ pub(super) struct Arguments {
     /// Change the files where a diagnostic says exactly what to write, then print what remains.
     #[arg(long)]
     fix: bool,
+    /// Show what a run would do: what would run, be skipped or taken from earlier outputs, what each step is handed and
+    /// may do, and what can be seen in each sandbox.
+    #[arg(long, conflicts_with_all = ["sarif", "fix"])]
+    plan: bool,
+    /// An input of the planned run, as for `harvest run`.
+    #[arg(short, long = "input", value_name = "NAME=VALUE", requires = "plan")]
+    input: Vec<String>,
 }
 
-pub(super) fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
+pub(super) async fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
+    if arguments.plan {
+        return super::plan::plan(app, &arguments.files, &arguments.input, arguments.json, talk).await;
+    }
     let for_programs = arguments.json || arguments.sarif;
     let mut all = Vec::new();
     let mut bad = 0;

@@ -11,6 +11,7 @@ mod explain;
 mod follow;
 mod image;
 mod logs;
+mod plan;
 mod progress;
 mod rerun;
 mod resume;
@@ -200,7 +201,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
     let open = || App::open(home()?).map_err(Failure::from);
     match arguments.command {
         Command::Run(arguments) => run::run(open()?, arguments, talk).await,
-        Command::Check(arguments) => check::check(&open()?, &arguments, talk),
+        Command::Check(arguments) => check::check(&open()?, &arguments, talk).await,
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Schema(arguments) => schema::schema(&open()?, &arguments, talk),
         Command::Runs(arguments) => runs::runs(&open()?, &arguments).await,

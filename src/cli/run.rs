@@ -3,7 +3,7 @@
 use super::follow::{Follower, News};
 use super::progress::Progress;
 use super::{Failure, Outcome, Talk, print_json, print_line};
-use crate::app::{App, Driven, StartRequest};
+use crate::app::{App, AppError, Driven, StartRequest};
 use crate::engine::Ended;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -45,14 +45,7 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
         mocks: arguments.mock.clone(),
         trigger: "cli".into(),
     };
-    let prepared = app.prepare(&request).await.map_err(|error| {
-        // Diagnostics are many lines and already say what they are.
-        if let Some(diagnostics) = error.diagnostics(talk.color) {
-            eprint!("{diagnostics}");
-            return Failure { exit_code: error.exit_code(), message: String::new() };
-        }
-        Failure::from(error)
-    })?;
+    let prepared = app.prepare(&request).await.map_err(|error| refused(error, talk))?;
     if arguments.detach {
         let driven = app.begin(prepared).await?;
         let run = driven.run().clone();
@@ -64,6 +57,15 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
     }
     let driven = app.begin(prepared).await?;
     watch(&app, driven, arguments.json, talk).await
+}
+
+/// Says why a run cannot begin. Diagnostics are many lines and already say what they are.
+pub(super) fn refused(error: AppError, talk: Talk) -> Failure {
+    if let Some(diagnostics) = error.diagnostics(talk.color) {
+        eprint!("{diagnostics}");
+        return Failure { exit_code: error.exit_code(), message: String::new() };
+    }
+    Failure::from(error)
 }
 
 /// Drives a run to its end while showing it. The first interrupt cancels it, the second leaves it to `harvest resume`.

@@ -17,7 +17,7 @@ pub use lease::{Lease, Leases};
 
 use crate::id::{RunId, StepRef};
 use crate::journal::{Journal, JournalError, Record, RunRow};
-use crate::run::{Event, Illegal, Outcome, Run, RunError, RunStarted};
+use crate::run::{Event, Illegal, Outcome, Reuse, Run, RunError, RunStarted};
 use crate::step::{Executor, StepError};
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -110,6 +110,11 @@ impl Engine {
     ) -> Self {
         let (groups, kept) = (Groups::new(state.join("groups")), KeptOutputs::new(state.join("outputs")));
         Self { journal, executor, preparer, clock, groups, kept }
+    }
+
+    /// Whether the outputs of an equal call are kept and good now.
+    pub fn has_kept(&self, reuse: &Reuse) -> bool {
+        self.kept.find(reuse, self.clock.now()).is_some()
     }
 
     /// Journals the beginning of a run. It exists once this returns.

@@ -7,6 +7,7 @@ pub mod event;
 pub mod exit_code;
 mod loops;
 mod phase;
+mod plan;
 mod retry;
 #[cfg(test)]
 mod simulation;
@@ -19,4 +20,5 @@ pub use evaluate::{Membership, Reuse};
 pub use event::{Command, Event, Finish, LoopItem, Outcome, Parent, RunError, RunStarted, Timer};
 pub use loops::{ITEMS_MAX, Item};
 pub use phase::{Attempt, Phase, StepState};
+pub use plan::Expected;
 pub use state::{Illegal, Run};
