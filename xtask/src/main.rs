@@ -6,6 +6,7 @@ mod demo;
 mod program;
 mod scripted_api;
 mod setup;
+mod soak;
 mod test;
 mod wasm_target;
 mod workspace;
@@ -18,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   build                 the release binary, target/release/harvest, and the agent's CLI, target/agent-cli
   demo                  an agent session from end to end in a sample repository
   test                  formatting, lints and every test
+  soak [CASES]          the random tests of run core and checker with that many cases, 1,000,000 where none are named
   scripted-api NAME DIR a Messages API on loopback that follows a scenario, until standard input ends";
 
 fn main() -> ExitCode {
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         ["build"] => build::run().map(drop),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
+        ["soak"] => soak::run("1000000"),
+        ["soak", cases] => soak::run(cases),
         ["scripted-api", name, directory] => scripted_api::run(name, directory),
         _ => {
             eprintln!("{USAGE}");

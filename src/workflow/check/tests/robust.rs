@@ -44,6 +44,11 @@ fn limits_are_diagnostics() {
     );
 }
 
+fn config() -> ProptestConfig {
+    let cases = std::env::var("HARVEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(256);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 /// Pieces that put together are nearly a workflow.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
@@ -208,7 +213,7 @@ fn renders(text: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_text_is_answered(text in any::<String>()) {
