@@ -6,6 +6,7 @@ use super::{Parsed, parse};
 use crate::id::{Digest, StepId};
 use ::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators as op};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,7 +134,7 @@ struct Evaluator<'e, 's> {
 
 type Outcome = Result<Value, EvalError>;
 
-impl Evaluator<'_, '_> {
+impl<'s> Evaluator<'_, 's> {
     fn value(&mut self, node: &IdedExpr) -> Outcome {
         self.budget.spend(1)?;
         match &node.expr {
@@ -245,6 +246,19 @@ impl Evaluator<'_, '_> {
         Err(EvalError::Skipped(StepId::new(step)))
     }
 
+    /// What a plain path leads to, without a copy of it; none where it leads to nothing, or is no plain path.
+    fn stored(&self, node: &IdedExpr) -> Option<&'s Value> {
+        let Expr::Select(select) = &node.expr else { return None };
+        let operand = &select.operand;
+        if self.is_global(operand, "inputs") {
+            return self.scope.inputs.get(&select.field);
+        }
+        match self.step(operand) {
+            Some(step) => self.scope.step(step)?.get(&select.field),
+            None => self.stored(operand)?.get(&select.field),
+        }
+    }
+
     fn call(&mut self, call: &CallExpr) -> Outcome {
         if let Some(target) = &call.target {
             return self.method(target, call);
@@ -310,10 +324,14 @@ impl Evaluator<'_, '_> {
     }
 
     fn comprehension(&mut self, name: &str, target: &IdedExpr, item: &str, rest: &[IdedExpr]) -> Outcome {
-        let items = match self.value(target)? {
-            Value::Array(items) => items,
-            Value::Object(fields) => fields.into_iter().map(|(key, _)| Value::String(key)).collect(),
-            other => return Err(format!("{} has no items", kind_of(&other)).into()),
+        // The items of a loop may be more than a value may have; one at a time they are not.
+        let items: Cow<'_, [Value]> = match self.stored(target) {
+            Some(Value::Array(items)) => Cow::Borrowed(items),
+            _ => match self.value(target)? {
+                Value::Array(items) => items.into(),
+                Value::Object(fields) => fields.into_iter().map(|(key, _)| Value::String(key)).collect(),
+                other => return Err(format!("{} has no items", kind_of(&other)).into()),
+            },
         };
         let (filter, body) = match (name, rest) {
             ("map", [filter, body]) => (Some(filter), body),
@@ -322,8 +340,9 @@ impl Evaluator<'_, '_> {
         };
         let (mut built, mut size, mut found) = (Vec::new(), 0_usize, 0_usize);
         let total = items.len();
-        for value in items {
-            self.budget.spend(1)?;
+        for value in items.iter() {
+            self.budget.build(1 + size_of(value))?;
+            let value = value.clone();
             let kept = (name == "filter").then(|| value.clone());
             self.locals.push((item.to_owned(), value));
             let outcome = self.turn(name, filter, body);
@@ -384,6 +403,11 @@ impl Evaluator<'_, '_> {
     ) -> Outcome {
         let function =
             Function::find(name, method).ok_or_else(|| format!("no function is called `{name}`"))?;
+        if let ("size", [counted]) = (name, target.into_iter().chain(args).collect::<Vec<_>>().as_slice())
+            && let Some(Value::Array(items)) = self.stored(counted)
+        {
+            return Ok(items.len().into());
+        }
         let values =
             target.into_iter().chain(args).map(|node| self.value(node)).collect::<Result<Vec<_>, _>>()?;
         let least = match name {
@@ -641,6 +665,28 @@ mod tests {
             &Scope { inputs: &inputs, steps: &steps, run: &run, secrets: &secrets, item: None, hashes: None },
             &mut Budget::new(),
         )
+    }
+
+    #[test]
+    fn lists_larger_than_a_value_may_be_are_read_item_by_item() {
+        let items: Vec<Value> =
+            (0..20_000).map(|n| json!({ "key": format!("item {n:060}"), "n": n })).collect();
+        let steps = json!({ "each": { "state": "succeeded", "items": items } });
+        let (empty, secrets) = (Map::new(), BTreeSet::new());
+        let scope = Scope {
+            inputs: &empty,
+            steps: steps.as_object().unwrap(),
+            run: &empty,
+            secrets: &secrets,
+            item: None,
+            hashes: None,
+        };
+        let value = |text: &str| evaluate(text, &scope, &mut Budget::new());
+        assert_eq!(value("steps.each.items.size()"), Ok(json!(20_000)));
+        assert_eq!(value("steps.each.items.filter(i, i.n > 19997).map(i, i.n)"), Ok(json!([19_998, 19_999])));
+        assert_eq!(value("steps.each.items.exists(i, i.n == 7)"), Ok(json!(true)));
+        assert!(value("steps.each.items").is_err(), "as a whole it is too large");
+        assert!(value("steps.none.items.size()").is_err());
     }
 
     #[test]
