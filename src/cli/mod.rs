@@ -13,6 +13,7 @@ mod image;
 mod logs;
 mod plan;
 mod progress;
+mod questions;
 mod rerun;
 mod resume;
 mod retry;

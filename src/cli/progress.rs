@@ -149,7 +149,8 @@ impl Progress {
         self.line(at, how, &format!("{:>7}  {why}", seconds(took)));
     }
 
-    fn say(&self, line: &str) {
+    /// Says a line above the live ones.
+    pub(super) fn say(&self, line: &str) {
         if !self.silent {
             let line = printable(line);
             self.bars.suspend(|| eprintln!("{line}"));

@@ -2,9 +2,11 @@
 
 use super::follow::{Follower, News};
 use super::progress::Progress;
+use super::questions::Questions;
 use super::{Failure, Outcome, Talk, print_json, print_line};
 use crate::app::{App, AppError, Driven, StartRequest};
 use crate::engine::Ended;
+use crate::run::Event;
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -78,6 +80,7 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
     let mut ended: Option<Ended> = None;
     let mut interrupts = Interrupts::listen();
     let mut interrupted = false;
+    let mut questions = Questions::new(talk.terminal && !talk.quiet && !json);
     loop {
         tokio::select! {
             biased;
@@ -88,6 +91,10 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
                 }
                 app.engine().cancel(&run, Some(format!("{signal} received"))).await?;
             }
+            (at, approved) = questions.answer() => {
+                app.engine().answer(&run, &at, approved, None, super::approve::who()).await?;
+                questions.close(&at);
+            }
             news = follower.next() => {
                 let news = news?;
                 if news.is_empty() {
@@ -96,7 +103,18 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
                 for item in news {
                     match item {
                         News::Event(seq, at_ms, event) if json => print_json(&super::events::as_json(&run, seq, at_ms, &event))?,
-                        News::Event(_, at_ms, event) => progress.event(at_ms, &event),
+                        News::Event(_, at_ms, event) => {
+                            progress.event(at_ms, &event);
+                            match &*event {
+                                Event::ApprovalRequested { at, .. } => {
+                                    if let Some(hint) = questions.ask(at) {
+                                        progress.say(&hint);
+                                    }
+                                }
+                                Event::ApprovalGiven { at, .. } => questions.close(at),
+                                _ => {}
+                            }
+                        }
                         News::Said(_, entry) => progress.said(&entry),
                     }
                 }
