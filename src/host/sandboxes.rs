@@ -14,6 +14,22 @@ const CREATED_LIMIT: usize = 16;
 
 impl Host for State {
     async fn create(&mut self, spec: Spec) -> Result<Resource<SandboxHandle>, Failure> {
+        let network = match spec.network {
+            Network::None => sandbox::Network::None,
+            Network::Host => sandbox::Network::Host,
+            Network::Allow(domains) => sandbox::Network::Allow(domains),
+        };
+        let env = spec.env.into_iter().collect();
+        self.create_sandbox(SandboxSpec { image: spec.image, env, network, ..SandboxSpec::default() }).await
+    }
+}
+
+impl State {
+    /// Opens a sandbox that lives until its handle is dropped, at latest until the attempt ends.
+    pub(super) async fn create_sandbox(
+        &mut self,
+        spec: SandboxSpec,
+    ) -> Result<Resource<SandboxHandle>, Failure> {
         if self.created == CREATED_LIMIT {
             let message = format!("a step creates at most {CREATED_LIMIT} sandboxes");
             return Err(CapabilityError::new(ErrorKind::QUOTA, message).into());
@@ -24,24 +40,11 @@ impl Host for State {
         let item = call.at.item.as_ref().map(|item| format!("-{}", &Digest::of(item.as_bytes()).hex()[..8]));
         let (step, item) = (&call.at.step, item.unwrap_or_default());
         let id = format!("{}-{step}{item}-{}-{}", call.run, call.attempt, self.created).to_lowercase();
-        let spec = SandboxSpec {
-            id: id.clone(),
-            image: spec.image,
-            env: spec.env.into_iter().collect(),
-            network: match spec.network {
-                Network::None => sandbox::Network::None,
-                Network::Host => sandbox::Network::Host,
-                Network::Allow(domains) => sandbox::Network::Allow(domains),
-            },
-            ..SandboxSpec::default()
-        };
-        self.attempt.created(id);
-        let sandbox = self.attempt.context.providers.sandboxes.open(spec).await?;
+        self.attempt.created(id.clone());
+        let sandbox = self.attempt.context.providers.sandboxes.open(SandboxSpec { id, ..spec }).await?;
         Ok(self.table.push(SandboxHandle::Created(sandbox))?)
     }
-}
 
-impl State {
     /// Drops a handle; a sandbox that the step created ends with it.
     pub(super) async fn end_created(&mut self, sandbox: Resource<SandboxHandle>) -> wasmtime::Result<()> {
         if let SandboxHandle::Created(sandbox) = self.table.delete(sandbox)? {

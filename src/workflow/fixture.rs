@@ -282,6 +282,7 @@ pub(crate) fn catalog() -> Fixture {
                             ("repo", opt(text())),
                             ("sha", opt(text())),
                             ("setup", opt(text())),
+                            ("fresh", opt(Type::Bool)),
                         ],
                         &[("id", text()), ("cached", Type::Bool)],
                     ),
