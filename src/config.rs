@@ -62,3 +62,10 @@ pub fn anthropic_base_url() -> String {
         _ => "https://api.anthropic.com".to_owned(),
     }
 }
+
+/// Where a repository of GitHub is: below `HARVEST_GITHUB_URL`, or the public one.
+pub fn github_url(full_name: &str) -> String {
+    let base = std::env::var("HARVEST_GITHUB_URL").ok().filter(|url| !url.trim().is_empty());
+    let base = base.unwrap_or_else(|| "https://github.com".to_owned());
+    format!("{}/{full_name}.git", base.trim().trim_end_matches('/'))
+}

@@ -4,6 +4,7 @@ mod harness;
 
 use harness::repository::git;
 use harvest::capability::git::LocalGit;
+use harvest::capability::registry::FileRegistry;
 use harvest::capability::sandbox::local::LocalProvider;
 use harvest::capability::sandbox::{SandboxProvider as _, SandboxSpec};
 use harvest::capability::stream::MemoryStreams;
@@ -43,6 +44,7 @@ impl Host {
         let providers = Providers {
             sandboxes: provider.clone(),
             git: Some(Arc::new(LocalGit::new(&home, environment).unwrap())),
+            registry: Arc::new(FileRegistry::new(&home)),
             streams: Arc::new(MemoryStreams::default()),
         };
         let library = Library::open(&home).unwrap();

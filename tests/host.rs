@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use base64::Engine as _;
 use bytes::Bytes;
+use harvest::capability::registry::FileRegistry;
 use harvest::capability::sandbox::local::LocalProvider;
 use harvest::capability::sandbox::{
     BuildLog, Chunk, Credential, ExecSpec, ExitStatus, ImageInfo, ImageSpec, Isolation, Process, Sandbox,
@@ -46,7 +47,12 @@ impl World {
         let library = Library::open(home.path()).unwrap();
         let streams = Arc::new(MemoryStreams::default());
         let provider = Arc::new(Scripted::default());
-        let providers = Providers { sandboxes: provider.clone(), git: None, streams: streams.clone() };
+        let providers = Providers {
+            sandboxes: provider.clone(),
+            git: None,
+            registry: Arc::new(FileRegistry::new(home.path())),
+            streams: streams.clone(),
+        };
         let executor = HostExecutor::with_limits(library.clone(), providers, limits);
         let run = RunId::generate();
         let spec = SandboxSpec { id: format!("{run}-box"), ..SandboxSpec::default() };
@@ -376,7 +382,7 @@ fn files_that_are_no_components_are_named_for_what_they_are() {
     let missing = catalog.component("./missing.wasm").unwrap_err();
     assert!(missing.contains("there is no file"), "{missing}");
     let unknown = catalog.component("gti").unwrap_err();
-    assert!(unknown.contains("built in are claude, exec, git, image, memory"), "{unknown}");
+    assert!(unknown.contains("built in are claude, exec, git, image, memory, repos"), "{unknown}");
 }
 
 #[test]
@@ -651,7 +657,12 @@ async fn a_real_command_prints_a_secret_in_vain() {
     let launcher = std::env::var_os("HARVEST_TEST_LAUNCHER")
         .map_or_else(|| env!("CARGO_BIN_EXE_harvest").into(), std::path::PathBuf::from);
     let provider = LocalProvider::new(world.home.path(), launcher, Vec::new()).unwrap();
-    let providers = Providers { sandboxes: Arc::new(provider), git: None, streams: world.streams.clone() };
+    let providers = Providers {
+        sandboxes: Arc::new(provider),
+        git: None,
+        registry: Arc::new(FileRegistry::new(world.home.path())),
+        streams: world.streams.clone(),
+    };
     let executor = HostExecutor::new(world.library.clone(), providers);
     let spec =
         SandboxSpec { id: format!("{}-real", world.run), image: "host".into(), ..SandboxSpec::default() };

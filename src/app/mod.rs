@@ -16,6 +16,7 @@ pub use error::AppError;
 pub use schema::WrittenSchema;
 pub use start::{Prepared, StartRequest};
 
+use crate::capability::registry::{FileRegistry, Registry};
 use crate::capability::sandbox::SandboxProvider;
 use crate::capability::sandbox::local::{LocalProvider, Upstream};
 use crate::capability::stream::StreamStore;
@@ -32,6 +33,7 @@ pub struct App {
     journal: Arc<dyn Journal>,
     streams: Arc<dyn StreamStore>,
     provider: Arc<dyn SandboxProvider>,
+    registry: Arc<dyn Registry>,
     library: Library,
     ground: Arc<setup::Ground>,
     engine: Engine,
@@ -71,13 +73,14 @@ impl App {
         let streams = setup::streams(&home)?;
         let provider = Arc::new(LocalProvider::new(home.path(), setup::launcher(), upstreams())?);
         let library = Library::open(home.path()).map_err(|error| config("the component library", &error))?;
-        let host = setup::host(&home, library.clone(), provider.clone(), streams.clone())?;
+        let registry: Arc<dyn Registry> = Arc::new(FileRegistry::new(home.path()));
+        let host = setup::host(&home, library.clone(), provider.clone(), registry.clone(), streams.clone())?;
         let leases = Leases::open(&home.join("leases")).map_err(|error| config("the leases", &error))?;
         let ground =
             Arc::new(setup::Ground { home: home.clone(), provider: provider.clone(), host: host.clone() });
         let clock = Arc::new(SystemClock);
         let engine = Engine::new(journal.clone(), host, ground.clone(), clock, home.path());
-        Ok(Self { home, journal, streams, provider, library, ground, engine, leases })
+        Ok(Self { home, journal, streams, provider, registry, library, ground, engine, leases })
     }
 
     /// The home.
@@ -98,6 +101,11 @@ impl App {
     /// Sandboxes, images and volumes.
     pub fn provider(&self) -> &Arc<dyn SandboxProvider> {
         &self.provider
+    }
+
+    /// The operator's repositories.
+    pub fn registry(&self) -> &dyn Registry {
+        self.registry.as_ref()
     }
 
     /// The engine.

@@ -3,6 +3,7 @@
 use super::{App, AppError};
 use crate::capability::CapabilityError;
 use crate::capability::git::{GitProvider, LocalGit};
+use crate::capability::registry::Registry;
 use crate::capability::sandbox::{ImageSpec, SandboxProvider, SandboxSpec};
 use crate::capability::secret::Secret;
 use crate::capability::stream::{LocalStreams, StreamStore};
@@ -160,9 +161,10 @@ pub(super) fn host(
     home: &Home,
     library: Library,
     sandboxes: Arc<dyn SandboxProvider>,
+    registry: Arc<dyn Registry>,
     streams: Arc<dyn StreamStore>,
 ) -> Result<Arc<HostExecutor>, AppError> {
     let git: Arc<dyn GitProvider> = Arc::new(LocalGit::new(home.path(), std::env::vars().collect())?);
-    let providers = Providers { sandboxes, git: Some(git), streams };
+    let providers = Providers { sandboxes, git: Some(git), registry, streams };
     Ok(Arc::new(HostExecutor::new(library, providers)))
 }

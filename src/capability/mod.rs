@@ -4,6 +4,7 @@ pub mod artifact;
 pub mod git;
 pub mod mask;
 mod owned;
+pub mod registry;
 pub mod sandbox;
 pub mod secret;
 pub mod secret_source;

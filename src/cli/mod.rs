@@ -14,6 +14,7 @@ mod logs;
 mod plan;
 mod progress;
 mod questions;
+mod repo;
 mod rerun;
 mod resume;
 mod retry;
@@ -98,6 +99,9 @@ enum Command {
     /// Build and list images.
     #[command(subcommand)]
     Image(image::Command),
+    /// Keep the registry of repositories that workflows work on.
+    #[command(subcommand)]
+    Repo(repo::Command),
     /// Look into volumes and change them.
     #[command(subcommand)]
     Volume(volume::Command),
@@ -217,6 +221,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Rerun(arguments) => rerun::rerun(open()?, arguments, talk).await,
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
+        Command::Repo(command) => repo::repo(&open()?, command).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,
         Command::Doctor(arguments) => doctor::doctor(&home()?, &arguments).await,
     }

@@ -2,7 +2,7 @@
 #![allow(missing_docs, unreachable_pub)] // Generated; the WIT files carry the documentation.
 
 wasmtime::component::bindgen!({
-    path: ["wit/sandbox", "wit/git", "wit/run", "wit/streams"],
+    path: ["wit/sandbox", "wit/git", "wit/run", "wit/streams", "wit/repos"],
     inline: "
         package harvest:host@0.1.0;
 
@@ -16,6 +16,7 @@ wasmtime::component::bindgen!({
             import harvest:sandbox/volumes@0.1.0;
             import harvest:sandbox/reveal@0.1.0;
             import harvest:git/repositories@0.1.0;
+            import harvest:repos/registry@0.1.0;
         }
     ",
     world: "harvest:host/host",

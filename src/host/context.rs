@@ -3,6 +3,7 @@
 
 use crate::capability::git::GitProvider;
 use crate::capability::mask::Masker;
+use crate::capability::registry::Registry;
 use crate::capability::sandbox::{Sandbox, SandboxProvider, SandboxSpec};
 use crate::capability::secret::Secret;
 use crate::capability::stream::StreamStore;
@@ -21,6 +22,8 @@ pub struct Providers {
     pub sandboxes: Arc<dyn SandboxProvider>,
     /// Git over the network; `None` where this host has no git.
     pub git: Option<Arc<dyn GitProvider>>,
+    /// The operator's repositories.
+    pub registry: Arc<dyn Registry>,
     /// What steps say.
     pub streams: Arc<dyn StreamStore>,
 }

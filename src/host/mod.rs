@@ -16,6 +16,7 @@ mod images;
 mod instance;
 mod output;
 mod process;
+mod registry;
 mod reveal;
 mod run;
 mod sandbox_types;
