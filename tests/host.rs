@@ -382,7 +382,7 @@ fn files_that_are_no_components_are_named_for_what_they_are() {
     let missing = catalog.component("./missing.wasm").unwrap_err();
     assert!(missing.contains("there is no file"), "{missing}");
     let unknown = catalog.component("gti").unwrap_err();
-    assert!(unknown.contains("built in are claude, exec, git, image, memory, repos"), "{unknown}");
+    assert!(unknown.contains("built in are claude, exec, git, image, memory, notify, repos"), "{unknown}");
 }
 
 #[test]

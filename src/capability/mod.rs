@@ -1,7 +1,9 @@
 //! What components can reach, one trait each; providers live below. Knows nothing of workflows, runs or wasm.
 
+pub mod allow_list;
 pub mod artifact;
 pub mod git;
+pub mod http;
 pub mod mask;
 mod owned;
 pub mod registry;

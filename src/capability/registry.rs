@@ -247,10 +247,10 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_file_is_no_empty_registry() {
         let home = tempfile::tempdir().unwrap();
-        std::fs::write(home.path().join("repositories.json"), "[{").unwrap();
+        fs::write(home.path().join("repositories.json"), "[{").unwrap();
         let registry = FileRegistry::new(home.path());
         assert!(registry.list().await.unwrap_err().message.contains("repositories.json"));
         assert!(registry.put(repository("a/b")).await.is_err());
-        assert_eq!(std::fs::read_to_string(home.path().join("repositories.json")).unwrap(), "[{");
+        assert_eq!(fs::read_to_string(home.path().join("repositories.json")).unwrap(), "[{");
     }
 }

@@ -2,7 +2,7 @@
 #![allow(missing_docs, unreachable_pub)] // Generated; the WIT files carry the documentation.
 
 wasmtime::component::bindgen!({
-    path: ["wit/sandbox", "wit/git", "wit/run", "wit/streams", "wit/repos"],
+    path: ["wit/sandbox", "wit/git", "wit/run", "wit/streams", "wit/repos", "wit/http"],
     inline: "
         package harvest:host@0.1.0;
 
@@ -17,6 +17,7 @@ wasmtime::component::bindgen!({
             import harvest:sandbox/reveal@0.1.0;
             import harvest:git/repositories@0.1.0;
             import harvest:repos/registry@0.1.0;
+            import harvest:http/outgoing@0.1.0;
         }
     ",
     world: "harvest:host/host",

@@ -239,7 +239,11 @@ fn granted(declared: &Declared, permissions: &[Permission]) -> std::result::Resu
     match declared.needs.iter().find(|need| !held(need)) {
         None => Ok(()),
         Some(need) => {
-            let line = if need == "reveal" { "{reveal: [SECRET]}" } else { need.as_str() };
+            let line = match need.as_str() {
+                "reveal" => "{reveal: [SECRET]}",
+                "http" => "{http: [HOST]}",
+                need => need,
+            };
             Err(StepError::new(
                 ErrorKind::DENIED,
                 format!(

@@ -12,6 +12,7 @@ mod engine;
 mod executor;
 mod git;
 mod handle;
+mod http;
 mod images;
 mod instance;
 mod output;

@@ -9,8 +9,9 @@ use wit_parser::{
 };
 
 /// Interfaces that harvest offers, each with the permission it needs.
-const OFFERED: [(&str, Option<&str>); 10] = [
+const OFFERED: [(&str, Option<&str>); 11] = [
     ("harvest:git/repositories", None),
+    ("harvest:http/outgoing", Some("http")),
     ("harvest:repos/registry", Some("repos")),
     ("harvest:run/run", None),
     ("harvest:sandbox/images", Some("images")),

@@ -3,6 +3,7 @@
 
 pub(crate) mod https;
 pub(crate) mod repository;
+pub(crate) mod webhook;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader};

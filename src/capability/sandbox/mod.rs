@@ -2,11 +2,13 @@
 
 pub mod local;
 
-use super::Result;
 use super::secret::Secret;
+use super::{CapabilityError, Result};
 pub use crate::network::Network;
+use crate::step::ErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -107,6 +109,23 @@ pub struct Credential {
     pub prefix: String,
     /// The value; it stays on the host.
     pub secret: Secret,
+}
+
+impl Credential {
+    /// The header as requests carry it, marked so that no log shows it. `invalid` where the text fits into none.
+    pub fn header(&self) -> Result<(HeaderName, HeaderValue)> {
+        let invalid = || {
+            CapabilityError::new(
+                ErrorKind::INVALID,
+                format!("secret {} does not fit into header `{}`", self.secret.name(), self.header),
+            )
+        };
+        let name = HeaderName::try_from(&self.header).map_err(|_| invalid())?;
+        let text = format!("{}{}", self.prefix, self.secret.expose());
+        let mut value = HeaderValue::try_from(text).map_err(|_| invalid())?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    }
 }
 
 /// What a provider can promise for one sandbox on this machine.

@@ -90,7 +90,7 @@ impl Gateways {
                 )
             })?;
         let credentials = if credentials.is_empty() { upstream.credentials.clone() } else { credentials };
-        let credentials = credentials.iter().map(prepare).collect::<Result<_>>()?;
+        let credentials = credentials.iter().map(Credential::header).collect::<Result<_>>()?;
         Ok(Route { base, credentials })
     }
 
@@ -115,20 +115,6 @@ impl Gateways {
         accept(listener, ended, answer).map_err(failed)?;
         Ok(format!("http://{address}{prefix}"))
     }
-}
-
-fn prepare(credential: &Credential) -> Result<(HeaderName, HeaderValue)> {
-    let invalid = || {
-        CapabilityError::new(
-            ErrorKind::INVALID,
-            format!("secret {} does not fit into header `{}`", credential.secret.name(), credential.header),
-        )
-    };
-    let name = HeaderName::try_from(&credential.header).map_err(|_| invalid())?;
-    let text = format!("{}{}", credential.prefix, credential.secret.expose());
-    let mut value = HeaderValue::try_from(text).map_err(|_| invalid())?;
-    value.set_sensitive(true);
-    Ok((name, value))
 }
 
 fn random_token() -> io::Result<String> {

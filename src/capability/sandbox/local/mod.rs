@@ -22,6 +22,7 @@ mod store;
 mod wire;
 
 use super::{BuildLog, ImageInfo, ImageSpec, Isolation, Network, Sandbox, SandboxProvider, SandboxSpec};
+use crate::capability::allow_list::AllowList;
 use crate::capability::volume::VolumeStore;
 use crate::capability::volume::directory::DirectoryVolumes;
 use crate::capability::{CapabilityError, Result};
@@ -139,7 +140,7 @@ impl LocalProvider {
     /// Builds a sandbox around its files and brings it up.
     async fn start(&self, spec: &SandboxSpec, manifest: &Manifest, lock: Lock) -> Result<LocalSandbox> {
         let rules = match &spec.network {
-            Network::Allow(rules) => Some(proxy::AllowList::parse(rules)?),
+            Network::Allow(rules) => Some(AllowList::parse(rules)?),
             Network::None | Network::Host => None,
         };
         let mut volumes = Vec::new();
@@ -214,7 +215,7 @@ impl LocalProvider {
         }
         let mut environment = manifest.env.clone();
         if let Some(rules) = &rules {
-            environment.extend(rules.environment());
+            environment.extend(proxy::environment(rules));
         }
         environment.extend(spec.env.clone());
         let sandbox = LocalSandbox {
