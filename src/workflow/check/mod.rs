@@ -4,6 +4,8 @@
 
 mod credential;
 mod declare;
+mod grammar;
+mod keys;
 mod permission;
 mod sandbox;
 mod shape;
@@ -20,31 +22,14 @@ use super::model::{Output, Workflow};
 use super::types::{Catalog, Type};
 use crate::id::StepId;
 use crate::step::Permission;
+pub use grammar::WORKFLOW;
 use indexmap::{IndexMap, IndexSet};
-use shape::Keys;
+pub use keys::{Key, Keys, Shape};
 use step::RawStep;
 use value::Values;
 
 /// Milliseconds that `finally` may take: it must not keep a run that is over.
 const FINALLY_TIMEOUT_MS: u64 = 5 * 60 * 1000;
-
-const WORKFLOW: Keys = Keys {
-    what: "a workflow",
-    known: &[
-        "harvest",
-        "name",
-        "description",
-        "inputs",
-        "secrets",
-        "timeout",
-        "permissions",
-        "sandboxes",
-        "steps",
-        "finally",
-        "outputs",
-    ],
-    later: &["on", "concurrency", "env", "defaults", "version"],
-};
 
 /// What came of checking a file.
 #[derive(Debug)]
@@ -287,9 +272,11 @@ fn raw_steps<'n>(
             seen.insert(&entry.key, entry);
             let example = format!("{}: {{ uses: exec/run, with: {{ command: [echo, hello] }} }}", entry.key);
             let known = shape::mapping(report, entry, &example);
-            let unsupported =
-                known.unwrap_or_default().iter().any(|entry| step::STEP.later.contains(&entry.key.as_str()));
-            let step_fields = shape::fields(report, known.unwrap_or_default(), &step::STEP);
+            let unsupported = known
+                .unwrap_or_default()
+                .iter()
+                .any(|entry| grammar::STEP.later.contains(&entry.key.as_str()));
+            let step_fields = shape::fields(report, known.unwrap_or_default(), &grammar::STEP);
             let uses =
                 step_fields.get("uses").and_then(|entry| shape::text(report, entry, "uses: git/clone"));
             // `approve:` and a group of `steps:` have no `uses`; that they are not supported is said already.

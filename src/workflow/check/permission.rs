@@ -1,5 +1,6 @@
 //! `permissions:`, the ambient powers that a file grants.
 
+use super::grammar::PERMISSIONS;
 use super::shape;
 use crate::step::Permission;
 use crate::workflow::code;
@@ -7,8 +8,6 @@ use crate::workflow::diagnostic::Report;
 use crate::workflow::file::{Entry, Kind, Node};
 use crate::workflow::suggest;
 use indexmap::IndexSet;
-
-const NAMES: [&str; 7] = ["sandboxes", "images", "volumes", "repos", "scratch", "http", "reveal"];
 
 /// Reads a list of names and one-key maps.
 pub(super) fn read(report: &mut Report, entry: &Entry, secrets: &IndexSet<String>) -> Vec<Permission> {
@@ -87,8 +86,8 @@ fn permission(report: &mut Report, node: &Node, secrets: &IndexSet<String>) -> O
             Some(Permission::Reveal(names.into_iter().map(|(name, _)| name.to_owned()).collect()))
         }
         other => {
-            let help = suggest::help("the permissions are", other, NAMES);
-            let fix = suggest::nearest(other, NAMES);
+            let help = suggest::help("the permissions are", other, PERMISSIONS);
+            let fix = suggest::nearest(other, PERMISSIONS);
             let diagnostic = report
                 .add(code::UNKNOWN_PERMISSION, span, format!("there is no permission `{other}`"))
                 .help(help);

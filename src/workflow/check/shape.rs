@@ -1,5 +1,6 @@
 //! Reading mappings by their keys: what is unknown, what comes later, what is written in the wrong spelling.
 
+use super::keys::Keys;
 use crate::workflow::code;
 use crate::workflow::diagnostic::Report;
 use crate::workflow::file::{Entry, Kind, Node};
@@ -7,15 +8,6 @@ use crate::workflow::literal::{self, shown};
 use crate::workflow::suggest;
 use crate::workflow::types::Type;
 use serde_json::Value;
-
-/// The keys of one kind of mapping.
-pub(super) struct Keys {
-    /// What the mapping is, for messages: `a step`.
-    pub(super) what: &'static str,
-    pub(super) known: &'static [&'static str],
-    /// Keys of the language that this version does not carry out: refused, never ignored.
-    pub(super) later: &'static [&'static str],
-}
 
 /// A mapping whose keys are known.
 pub(super) struct Fields<'n> {
@@ -53,31 +45,27 @@ pub(super) fn fields<'n>(report: &mut Report, entries: &'n [Entry], keys: &Keys)
     let mut known = Vec::new();
     for entry in entries {
         let key = entry.key.as_str();
-        if keys.known.contains(&key) {
+        if keys.find(key).is_some() {
             known.push(entry);
             continue;
         }
         if keys.later.contains(&key) {
             report
                 .add(code::UNSUPPORTED, entry.key_span.clone(), format!("`{key}` is not supported yet"))
-                .help(format!(
-                    "remove it; {} has the keys {}",
-                    keys.what,
-                    suggest::listed(keys.known.iter().copied())
-                ));
+                .help(format!("remove it; {} has the keys {}", keys.what, suggest::listed(keys.names())));
             continue;
         }
         let respelled = key.replace('_', "-");
         let diagnostic;
-        if keys.known.contains(&respelled.as_str()) || keys.later.contains(&respelled.as_str()) {
+        if keys.find(&respelled).is_some() || keys.later.contains(&respelled.as_str()) {
             let message = format!("unknown key `{key}`: keys of the grammar are written with hyphens");
             diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
             diagnostic.help(format!("write `{respelled}`")).fix(respelled);
         } else {
             let message = format!("unknown key `{key}` in {}", keys.what);
             diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
-            let listed = suggest::listed(keys.known.iter().copied());
-            match suggest::nearest(key, keys.known.iter().copied()) {
+            let listed = suggest::listed(keys.names());
+            match suggest::nearest(key, keys.names()) {
                 Some(near) => {
                     diagnostic.help(format!("did you mean `{near}`? The keys are {listed}")).fix(near)
                 }

@@ -1,7 +1,8 @@
 //! One step: what it calls, what it hands over, what it waits for, and how it is tried again.
 
 use super::World;
-use super::shape::{self, Fields, Keys};
+use super::grammar::{BACKOFF, JITTER, RETRY};
+use super::shape::{self, Fields};
 use super::uses::Called;
 use super::value::Values;
 use crate::id::StepId;
@@ -19,40 +20,6 @@ use std::collections::BTreeMap;
 
 /// Most attempts of one step; beyond that a schedule is what is meant.
 const MAX_ATTEMPTS: u32 = 100;
-
-pub(super) const STEP: Keys = Keys {
-    what: "a step",
-    known: &[
-        "uses",
-        "with",
-        "sandbox",
-        "sandboxes",
-        "secrets",
-        "needs",
-        "if",
-        "timeout",
-        "idle-timeout",
-        "retry",
-        "permissions",
-    ],
-    later: &[
-        "for-each",
-        "approve",
-        "cache",
-        "idempotency-key",
-        "continue-on-error",
-        "concurrency",
-        "env",
-        "steps",
-        "name",
-        "description",
-        "run",
-    ],
-};
-
-const RETRY: Keys = Keys { what: "`retry`", known: &["attempts", "backoff", "on"], later: &["resume"] };
-
-const BACKOFF: Keys = Keys { what: "`backoff`", known: &["first", "factor", "max", "jitter"], later: &[] };
 
 /// A step whose shape is known and whose references are not yet.
 pub(super) struct RawStep<'n> {
@@ -612,7 +579,7 @@ fn backoff(report: &mut Report, fields: &Fields<'_>, retry: &mut Retry) {
         retry.first_ms = retry.first_ms.min(max);
     }
     if let Some(entry) = fields.get("jitter") {
-        let jitter = Type::Enum(vec!["none".into(), "full".into()]);
+        let jitter = Type::Enum(JITTER.map(str::to_owned).to_vec());
         retry.jitter = shape::scalar(report, entry, &jitter, "full").is_none_or(|value| value == "full");
     }
 }
