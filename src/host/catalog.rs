@@ -17,6 +17,9 @@ mod guests {
     include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 }
 
+/// Entries of a directory that are looked at for suggestions.
+const ENTRIES_MAX: usize = 10_000;
+
 /// The components that one workflow file can name.
 pub struct Components {
     library: Library,
@@ -68,6 +71,15 @@ impl Catalog for Components {
 
     fn names(&self) -> Vec<String> {
         GUESTS.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.base).into_iter().flatten().take(ENTRIES_MAX).flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut files: Vec<_> =
+            names.filter(|name| name.ends_with(".wasm")).map(|name| format!("./{name}")).collect();
+        files.sort();
+        files
     }
 }
 

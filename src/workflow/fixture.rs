@@ -24,6 +24,10 @@ impl Catalog for Fixture {
     fn names(&self) -> Vec<String> {
         self.0.iter().map(|(name, _)| *name).filter(|name| !name.contains('.')).map(str::to_owned).collect()
     }
+
+    fn files(&self) -> Vec<String> {
+        self.0.iter().map(|(name, _)| *name).filter(|name| name.contains('.')).map(str::to_owned).collect()
+    }
 }
 
 fn text() -> Type {

@@ -5,14 +5,15 @@ pub mod check;
 pub mod code;
 pub mod data;
 pub mod diagnostic;
-mod file;
+pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod graph;
 pub mod inputs;
 mod literal;
 pub mod model;
-mod suggest;
+pub(crate) mod sketch;
+pub(crate) mod suggest;
 pub mod template;
 pub mod types;
 

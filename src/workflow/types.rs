@@ -154,4 +154,8 @@ pub trait Catalog {
     fn component(&self, uses: &str) -> Result<std::sync::Arc<ComponentType>, String>;
     /// Names of the built-in components, for suggestions.
     fn names(&self) -> Vec<String>;
+    /// Files beside the workflow file that look like components, as `uses:` writes them, for suggestions.
+    fn files(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -1,7 +1,7 @@
 //! The type of an expression, found without running it: the `cel` crate has no checker. Reports every mistake of an
 //! expression once; what follows from a reported mistake is silent. Also learns what the expression reads.
 
-use super::functions::{FUNCTIONS, Function, is_scalar, is_text};
+use super::functions::{FORMS, FUNCTIONS, Function, is_scalar, is_text};
 use super::{Parsed, parse};
 use crate::workflow::code::{self, Code};
 use crate::workflow::suggest;
@@ -721,20 +721,8 @@ impl Checker<'_, '_> {
         if let Some(output) = outputs.iter().find(|output| output.name == field) {
             return Some(output.ty.clone());
         }
-        match field {
-            "state" => {
-                return Some(Type::Enum(
-                    ["pending", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"]
-                        .map(str::to_owned)
-                        .to_vec(),
-                ));
-            }
-            "attempts" => return Some(Type::Int),
-            "error" => {
-                let text = |name: &str| Field { name: name.into(), ty: Type::String, doc: None };
-                return Some(optional(Type::Record(vec![text("kind"), text("message")])));
-            }
-            _ => {}
+        if let Some(field) = about_step().into_iter().find(|about| about.name == field) {
+            return Some(field.ty);
         }
         let record = Type::Record(outputs.clone());
         let known = outputs.iter().map(|output| output.name.as_str()).chain(["state", "error", "attempts"]);
@@ -1196,8 +1184,20 @@ impl Checker<'_, '_> {
 
 /// Names of everything that is called.
 fn names_of_functions() -> impl Iterator<Item = &'static str> + Clone {
-    const SYNTAX: [&str; 8] = ["has", "orValue", "hasValue", "map", "filter", "exists", "exists_one", "all"];
-    FUNCTIONS.iter().map(|function| function.name).chain(SYNTAX)
+    FUNCTIONS.iter().map(|function| function.name).chain(FORMS.iter().map(|form| form.name))
+}
+
+/// What every step has besides its outputs.
+pub(crate) fn about_step() -> [Field; 3] {
+    let field = |name: &str, ty: Type, doc: &str| Field { name: name.into(), ty, doc: Some(doc.into()) };
+    let text = |name: &str| Field { name: name.into(), ty: Type::String, doc: None };
+    let states = ["pending", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"];
+    let error = Type::Record(vec![text("kind"), text("message")]);
+    [
+        field("state", Type::Enum(states.map(str::to_owned).to_vec()), "How it ended, or where it stands."),
+        field("error", optional(error), "Why its last attempt failed, where it did."),
+        field("attempts", Type::Int, "How many attempts there were."),
+    ]
 }
 
 /// The type of `run`.

@@ -56,6 +56,8 @@ pub enum Shape {
     Arguments,
     /// The secret slots of the step's function, each with the name of a secret.
     Slots,
+    /// The name of a secret.
+    Secret,
     /// The name of a sandbox.
     Sandbox,
     /// The sandbox parameters of the step's function, each with the name of a sandbox.

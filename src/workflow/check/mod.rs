@@ -10,6 +10,7 @@ mod permission;
 mod sandbox;
 mod shape;
 mod step;
+pub(crate) mod survey;
 mod uses;
 mod value;
 
@@ -26,6 +27,7 @@ pub use grammar::WORKFLOW;
 use indexmap::{IndexMap, IndexSet};
 pub use keys::{Key, Keys, Shape};
 use step::RawStep;
+pub(crate) use survey::Survey;
 use value::Values;
 
 /// Milliseconds that `finally` may take: it must not keep a run that is over.
