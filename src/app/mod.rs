@@ -1,11 +1,13 @@
 //! The composition root: the only place that knows both the engine and the host, every store and every provider.
 
 mod author;
+mod catalogs;
 pub mod doctor;
 mod error;
 mod setup;
 mod start;
 
+pub use catalogs::Catalogs;
 pub use error::AppError;
 pub use start::{Prepared, StartRequest};
 

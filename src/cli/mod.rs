@@ -9,6 +9,7 @@ mod exec;
 mod follow;
 mod image;
 mod logs;
+mod lsp;
 mod progress;
 mod resume;
 mod run;
@@ -82,6 +83,8 @@ enum Command {
     /// Look into volumes and change them.
     #[command(subcommand)]
     Volume(volume::Command),
+    /// Serve editors of workflow files: the Language Server Protocol on stdin and stdout.
+    Lsp(lsp::Arguments),
     /// Try everything harvest needs from this machine; name one cause and one remedy for what is missing.
     Doctor(doctor::Arguments),
 }
@@ -193,6 +196,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,
+        Command::Lsp(arguments) => lsp::lsp(&home, &arguments),
         Command::Doctor(arguments) => doctor::doctor(&home, &arguments).await,
     }
 }
