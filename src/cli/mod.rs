@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod exec;
 mod follow;
+mod graph;
 mod image;
 mod logs;
 mod lsp;
@@ -63,6 +64,8 @@ enum Command {
     Run(run::Arguments),
     /// Check workflow files and print everything that is wrong with them.
     Check(check::Arguments),
+    /// Draw a workflow, or a run with where each of its steps stands.
+    Graph(graph::Arguments),
     /// List runs, newest first.
     Runs(runs::Arguments),
     /// Show one run: its steps, attempts, outputs, and why it failed.
@@ -187,6 +190,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
     match arguments.command {
         Command::Run(arguments) => run::run(open()?, arguments, talk).await,
         Command::Check(arguments) => check::check(&open()?, &arguments, talk),
+        Command::Graph(arguments) => graph::graph(&open()?, &arguments, talk).await,
         Command::Runs(arguments) => runs::runs(&open()?, &arguments).await,
         Command::Show(arguments) => show::show(&open()?, &arguments).await,
         Command::Logs(arguments) => logs::logs(&open()?, &arguments).await,

@@ -8,7 +8,7 @@ pub mod diagnostic;
 pub(crate) mod file;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod graph;
+pub mod graph;
 pub mod inputs;
 mod literal;
 pub mod model;
