@@ -19,6 +19,8 @@ mod guests {
 
 /// Most bytes read of a workflow file; the checker has a limit of its own, this one is for reading.
 const WORKFLOW_LIMIT: u64 = 16 << 20;
+/// Entries of a directory that are looked at for suggestions.
+const ENTRIES_MAX: usize = 10_000;
 
 /// The components that one workflow file can name.
 pub struct Components {
@@ -91,6 +93,15 @@ impl Catalog for Components {
 
     fn names(&self) -> Vec<String> {
         GUESTS.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.base).into_iter().flatten().take(ENTRIES_MAX).flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut files: Vec<_> =
+            names.filter(|name| name.ends_with(".wasm")).map(|name| format!("./{name}")).collect();
+        files.sort();
+        files
     }
 }
 

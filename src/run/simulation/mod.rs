@@ -200,7 +200,7 @@ impl World {
                 let at = at.clone();
                 return self.record(Event::ApprovalGiven {
                     at,
-                    approved: choice % 2 == 0,
+                    approved: choice.is_multiple_of(2),
                     note: None,
                     by: None,
                 });
@@ -219,7 +219,7 @@ impl World {
 
     fn carry_out(&mut self, command: Command, choice: u8) {
         match command {
-            Command::Admit if self.run.is_due() && choice % 2 == 0 => {
+            Command::Admit if self.run.is_due() && choice.is_multiple_of(2) => {
                 self.record(Event::RunQueued { group: "g".into() });
             }
             Command::Admit => self.record(Event::RunAdmitted),
@@ -245,11 +245,11 @@ impl World {
 
     fn start(&mut self, at: StepRef, attempt: u32, choice: u8) {
         let definition = self.run.definition(&at.step).unwrap().clone();
-        if definition.concurrency().is_some() && !self.run.is_queued(&at) && choice % 2 == 0 {
+        if definition.concurrency().is_some() && !self.run.is_queued(&at) && choice.is_multiple_of(2) {
             return self.record(Event::StepQueued { at, attempt, group: "g".into() });
         }
         let cached = definition.call().is_some_and(|call| call.cache.is_some());
-        if cached && !self.run.is_queued(&at) && choice % 3 == 0 {
+        if cached && !self.run.is_queued(&at) && choice.is_multiple_of(3) {
             let outputs = Map::from_iter([("value".to_owned(), json!(0))]);
             return self.record(Event::StepReused { at, outputs, source: RunId::new("r") });
         }

@@ -9,7 +9,7 @@ mod relation;
 mod wanted;
 mod wording;
 
-pub(crate) use relation::{null, parts, state_type};
+pub(crate) use relation::{about_step, null, parts, run_type, state_type};
 pub(crate) use wording::article;
 
 use super::parse;
