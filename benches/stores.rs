@@ -95,7 +95,7 @@ async fn streams(home: &Path, time: Duration) {
     let mut run = RunId::generate();
     while start.elapsed() < time {
         let entry = StreamEntry {
-            step: StepId::new("fix"),
+            who: StepId::new("fix").into(),
             attempt: 1,
             stream: "stdout".into(),
             at: Timestamp::now(),
