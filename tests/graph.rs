@@ -103,6 +103,39 @@ fn a_run_shows_where_its_steps_stand() {
 }
 
 #[test]
+fn a_run_shows_how_far_its_loops_are() {
+    let home = Home::new();
+    let file = home.file(
+        "looped.yaml",
+        r#"harvest: 1
+name: looped
+steps:
+  each:
+    for-each: { item: n, in: "${{ [1, 2, 3] }}", key: "${{ n }}", on-failure: continue }
+    steps:
+      try: { uses: exec/run, with: { command: [sh, -c, "test $0 != 2", "${{ string(n) }}"] } }
+      then: { uses: exec/run, needs: [try], with: { command: ["true"] } }
+  last: { uses: exec/run, with: { command: [echo, "${{ string(steps.each.total) }}"] } }
+"#,
+    );
+    let (code, _) = home.finish(&file, &[]);
+    assert_eq!(code, 0);
+    let run = home.newest();
+    insta::assert_snapshot!(drawn(&home, "C.UTF-8", &[&run]).replace(&run, "RUN"), @r"
+    looped, run RUN, succeeded
+
+    ✓    each    for-each n  succeeded, 3/3 items
+    │ ✗    try   exec/run    failed
+    │ ╎
+    │ ✓    then  exec/run    succeeded
+    │
+    ✓    last    exec/run    succeeded
+
+    │ reads   ╎ needs
+    ");
+}
+
+#[test]
 fn what_cannot_be_drawn_has_its_exit_code() {
     let home = Home::new();
     let bad = home.file("bad.yaml", &FILE.replace("needs: [second]", "needs: [nobody]"));

@@ -3,8 +3,9 @@
 use super::{Failure, Outcome, Talk, run_id};
 use crate::app::App;
 use crate::id::StepId;
+use crate::run::{Item, Run};
 use crate::workflow::diagnostic::Severity;
-use crate::workflow::graph::{Glyphs, Graph, ascii, dot, mermaid, svg};
+use crate::workflow::graph::{Glyphs, Graph, Standing, ascii, dot, mermaid, svg};
 use std::io::Write;
 use std::path::Path;
 
@@ -62,8 +63,32 @@ async fn graph_of(app: &App, of: &str, talk: Talk) -> Result<Option<Graph>, Fail
     })?;
     let (run, ..) = app.engine().replay(&id).await?;
     let title = format!("{}, run {id}, {}", run.workflow().name, run.state_word());
-    let state = |step: &StepId| run.step(step).map_or("", |state| state.phase.as_str());
-    Ok(Some(Graph::of_run(title, run.workflow(), state)))
+    Ok(Some(Graph::of_run(title, run.workflow(), |step| standing(&run, step))))
+}
+
+/// Where a step stands: for a loop with its items, for a step of a loop as all of its items have it.
+fn standing(run: &Run, step: &StepId) -> Standing {
+    if let Some(state) = run.step(step) {
+        let word = state.phase.as_str();
+        return match run.items(step) {
+            Some(items) => {
+                let over = items.iter().filter(|item| is_over(item)).count();
+                Standing::each(word, over, items.len())
+            }
+            None => Standing::step(word),
+        };
+    }
+    let items = run.loop_around(step).and_then(|around| run.items(around)).unwrap_or_default();
+    // What an item that is over has left undone will not be done.
+    let told = |item: &'_ &Item| {
+        !is_over(item) || item.steps.get(step).is_some_and(|state| state.phase.is_settled())
+    };
+    let state = |item: &Item| item.steps.get(step).map_or("pending", |state| state.phase.as_str());
+    Standing::of_items(items.iter().filter(told).map(state))
+}
+
+fn is_over(item: &Item) -> bool {
+    !["pending", "running"].contains(&item.state())
 }
 
 /// Box drawing where the locale can show it.

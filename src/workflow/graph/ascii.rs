@@ -1,8 +1,8 @@
 //! The graph for a terminal: one line a step, in an order in which they can run, with the lines that lead to it on its
 //! left. A step's line runs down a column until the last step that waits for it, so the picture is as wide as what is
-//! open at once, however many steps there are.
+//! open at once, however many steps there are. The steps of a loop follow it, further to the right.
 
-use super::state::NONE;
+use super::state::none;
 use super::{Edge, Graph, Kind};
 use crate::workflow::suggest::listed;
 
@@ -26,18 +26,20 @@ pub enum Glyphs {
 pub fn ascii(graph: &Graph, glyphs: Glyphs) -> String {
     let mut lines = Vec::new();
     for finally in [false, true] {
-        let order = graph.order(finally);
+        let order = graph.order(finally, None);
         if finally && !order.is_empty() {
             lines.push(Line::Title("finally"));
         }
-        Section { graph, columns: Vec::new(), left: Vec::new(), lines: &mut lines }.draw(&order);
+        lines.extend(Section::new(graph).draw(&order));
     }
     let width = lines.iter().map(Line::width).max().unwrap_or(0);
     let nodes = &graph.nodes;
-    let longest = |text: fn(&super::Node) -> &str| {
-        nodes.iter().map(|node| text(node).chars().count()).max().unwrap_or(0).min(NAME_MAX)
+    let longest = |text: fn(&super::Node) -> String| {
+        nodes.iter().map(|node| text(node).chars().count()).max().unwrap_or(0)
     };
-    let (names, uses) = (longest(|node| &node.id), longest(|node| &node.uses));
+    let state = |node: &super::Node| node.standing.map(super::Standing::words).unwrap_or_default();
+    let (names, uses) = (longest(name), longest(|node| cut(&node.uses)));
+    let states = nodes.iter().map(|node| state(node).len()).max().unwrap_or(0);
     let mut text = format!("{}\n\n", graph.title);
     for line in &lines {
         let drawn = match line {
@@ -45,18 +47,13 @@ pub fn ascii(graph: &Graph, glyphs: Glyphs) -> String {
             Line::Between(cells) => drawn(cells, glyphs),
             Line::Step { cells, step, note } => {
                 let node = &nodes[*step];
-                let state = node.state.map_or("", |state| state.word);
-                let state = if graph.nodes.iter().any(|node| node.state.is_some()) {
-                    format!("  {state:<9}")
-                } else {
-                    state.into()
-                };
+                let state = if states > 0 { format!("  {:<states$}", state(node)) } else { String::new() };
                 let lanes = drawn(cells, glyphs);
                 let padding = width - lanes.chars().count();
                 format!(
                     "{lanes}{:padding$}  {:<names$}  {:<uses$}{state}  {note}",
                     "",
-                    cut(&node.id),
+                    name(node),
                     cut(&node.uses)
                 )
             }
@@ -73,6 +70,12 @@ pub fn ascii(graph: &Graph, glyphs: Glyphs) -> String {
         text.push_str(&format!("\n{solid} reads   {dashed} needs\n"));
     }
     text
+}
+
+/// The name of a step; that of a step of a loop is set in.
+fn name(node: &super::Node) -> String {
+    let name = cut(&node.id);
+    if node.group.is_some() { format!("  {name}") } else { name }
 }
 
 fn cut(name: &str) -> String {
@@ -122,16 +125,21 @@ struct Lane {
     left: usize,
 }
 
-struct Section<'g, 'l> {
+struct Section<'g> {
     graph: &'g Graph,
     columns: Vec<Option<Lane>>,
     /// Edges by the step that waits.
     left: Vec<Vec<Edge>>,
-    lines: &'l mut Vec<Line>,
+    lines: Vec<Line>,
 }
 
-impl Section<'_, '_> {
-    fn draw(&mut self, order: &[usize]) {
+impl<'g> Section<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        Self { graph, columns: Vec::new(), left: Vec::new(), lines: Vec::new() }
+    }
+
+    /// The lines of these steps, which are those of a section or of a loop.
+    fn draw(mut self, order: &[usize]) -> Vec<Line> {
         let mut waits: Vec<Vec<Edge>> = vec![Vec::new(); self.graph.nodes.len()];
         let mut open = vec![[0_usize; 2]; self.graph.nodes.len()];
         for edge in &self.graph.edges {
@@ -142,11 +150,32 @@ impl Section<'_, '_> {
         }
         self.left = waits;
         for step in order {
-            self.step(*step, open[*step]);
+            let column = self.step(*step, open[*step]);
+            self.inside(*step, column);
+        }
+        self.lines
+    }
+
+    /// The steps of a loop: a picture of its own, to the right of the loop and of the lines that run past it.
+    fn inside(&mut self, each: usize, column: usize) {
+        let order = self.graph.order(self.graph.nodes[each].finally, Some(each));
+        if order.is_empty() {
+            return;
+        }
+        let mut before = self.running(column + 1);
+        before.push(Cell::default());
+        for line in Self::new(self.graph).draw(&order) {
+            let beside = |cells: Vec<Cell>| [before.as_slice(), &cells].concat();
+            self.lines.push(match line {
+                Line::Between(cells) => Line::Between(beside(cells)),
+                Line::Step { cells, step, note } => Line::Step { cells: beside(cells), step, note },
+                title @ Line::Title(_) => title,
+            });
         }
     }
 
-    fn step(&mut self, step: usize, open: [usize; 2]) {
+    /// Draws a step; the column that it stands in.
+    fn step(&mut self, step: usize, open: [usize; 2]) -> usize {
         let edges = std::mem::take(&mut self.left[step]);
         let lane_of = |edge: &Edge| {
             self.columns
@@ -179,6 +208,7 @@ impl Section<'_, '_> {
         }
         let note = self.note(told.into_iter().map(|(edge, _)| edge));
         self.mark(step, column, open, note);
+        column
     }
 
     /// The first column that is free, or the one behind the last.
@@ -240,7 +270,8 @@ impl Section<'_, '_> {
     /// The line of a step, from which its own lanes begin.
     fn mark(&mut self, step: usize, column: usize, open: [usize; 2], note: String) {
         let mut columns = [Kind::Reads, Kind::Needs].into_iter().filter(|kind| open[*kind as usize] > 0);
-        let state = self.graph.nodes[step].state.unwrap_or(NONE);
+        let node = &self.graph.nodes[step];
+        let state = node.state().unwrap_or_else(|| none(node.what));
         let begin = |kind: Kind| Some(Lane { from: step, kind, left: open[kind as usize] });
         let mut cells = self.running(column + 1);
         cells[column * 2].sign = Some((state.sign, state.plain));

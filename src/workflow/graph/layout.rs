@@ -21,8 +21,8 @@ pub(super) struct Plan<'p> {
     pub(super) below: &'p dyn Fn(usize) -> bool,
     /// (waited for, waiting).
     pub(super) edges: &'p [(usize, usize)],
-    /// How wide a step is.
-    pub(super) width: f64,
+    /// How wide each step is.
+    pub(super) width: &'p dyn Fn(usize) -> f64,
     /// How wide an edge is that passes.
     pub(super) lane: f64,
     /// Space between two things in a row.
@@ -55,7 +55,8 @@ struct Slot {
 pub(super) fn layout(plan: &Plan<'_>) -> Layout {
     let rows = rows(plan);
     let count = rows.iter().map(|row| row + 1).max().unwrap_or(0);
-    let mut slots: Vec<Slot> = rows.iter().map(|row| Slot::new(*row, plan.width)).collect();
+    let mut slots: Vec<Slot> =
+        rows.iter().enumerate().map(|(step, row)| Slot::new(*row, (plan.width)(step))).collect();
     let mut in_row: Vec<Vec<usize>> = vec![Vec::new(); count];
     for step in plan.order {
         in_row[rows[*step]].push(*step);

@@ -15,6 +15,7 @@ pub use ascii::{Glyphs, ascii};
 pub(crate) use cycles::cycles;
 pub use dot::dot;
 pub use mermaid::mermaid;
+pub use state::Standing;
 pub use svg::svg;
 
 use super::model::{Action, Step, Workflow};
@@ -27,7 +28,7 @@ use std::collections::{BTreeSet, HashMap};
 pub struct Graph {
     /// What the picture is of.
     title: String,
-    /// In the order of the file, those of `finally` last.
+    /// In the order of the file, those of `finally` last, and those of a loop behind it.
     nodes: Vec<Node>,
     /// By the step that waits, each pair of steps once.
     edges: Vec<Edge>,
@@ -38,9 +39,33 @@ pub struct Graph {
 struct Node {
     id: String,
     uses: String,
+    what: What,
     finally: bool,
+    /// The loop that it is a step of.
+    group: Option<usize>,
     /// Where it stands, in a run.
-    state: Option<State>,
+    standing: Option<Standing>,
+}
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Call,
+    Workflow,
+    Approve,
+    ForEach,
+}
+
+impl Node {
+    fn state(&self) -> Option<State> {
+        self.standing.map(|standing| standing.state)
+    }
+
+    /// Its name, what it uses, and where it stands.
+    fn labels(&self) -> Vec<String> {
+        let told = self.standing.map(Standing::told);
+        [Some(self.id.clone()), Some(self.uses.clone()), told].into_iter().flatten().collect()
+    }
 }
 
 /// One step waits for another.
@@ -77,30 +102,30 @@ impl Graph {
         Self::new(workflow.name.clone(), workflow, |_| None)
     }
 
-    /// The graph of a run: where each step stands is one of the words that expressions see as its `state`.
-    pub fn of_run<'s>(title: String, workflow: &Workflow, state: impl Fn(&StepId) -> &'s str) -> Self {
-        Self::new(title, workflow, |id| Some(State::of(state(id))))
+    /// The graph of a run, with where each step stands, those of loops included.
+    pub fn of_run(title: String, workflow: &Workflow, standing: impl Fn(&StepId) -> Standing) -> Self {
+        Self::new(title, workflow, |id| Some(standing(id)))
     }
 
-    fn new(title: String, workflow: &Workflow, state: impl Fn(&StepId) -> Option<State>) -> Self {
-        let sections = [(&workflow.steps, false), (&workflow.finally, true)];
-        let steps = || sections.iter().flat_map(|(steps, finally)| steps.iter().map(|step| (step, *finally)));
-        let node = |((id, step), finally): ((&StepId, &Step), bool)| Node {
-            id: id.to_string(),
-            uses: match &step.action {
-                Action::Call(call) => call.uses.clone(),
-                Action::Workflow(workflow) => workflow.uses.clone(),
-                Action::Approve(_) => "approve".to_owned(),
-                Action::ForEach(each) => format!("for-each {}", each.item),
-            },
-            finally,
-            state: state(id),
-        };
-        let nodes = steps().map(node).collect();
+    fn new(title: String, workflow: &Workflow, standing: impl Fn(&StepId) -> Option<Standing>) -> Self {
+        let mut steps: Vec<(&StepId, &Step)> = Vec::new();
+        let mut nodes = Vec::new();
+        for (section, finally) in [(&workflow.steps, false), (&workflow.finally, true)] {
+            for (id, step) in section {
+                let group = Some(nodes.len());
+                let inner = step.body().into_iter().flatten().map(|step| (step, group));
+                for ((id, step), group) in std::iter::once(((id, step), None)).chain(inner) {
+                    let (what, uses) = described(step);
+                    let (id_text, standing) = (id.to_string(), standing(id));
+                    nodes.push(Node { id: id_text, uses, what, finally, group, standing });
+                    steps.push((id, step));
+                }
+            }
+        }
         let places: HashMap<&StepId, usize> =
-            steps().enumerate().map(|(at, ((id, _), _))| (id, at)).collect();
+            steps.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
         let mut edges = Vec::new();
-        for (to, ((_, step), _)) in steps().enumerate() {
+        for (to, (_, step)) in steps.iter().enumerate() {
             let reads = step.reads.iter().map(|read| (&read.step, Kind::Reads));
             let needs = step.needs.iter().map(|need| (need, Kind::Needs));
             let mut seen = BTreeSet::new();
@@ -114,9 +139,10 @@ impl Graph {
         Self { title, nodes, edges }
     }
 
-    /// The steps of a section so that each comes after what it waits for, in the order of the file as far as possible.
-    fn order(&self, finally: bool) -> Vec<usize> {
-        let own = |at: usize| self.nodes[at].finally == finally;
+    /// The steps of a section outside loops, or those of one loop, so that each comes after what it waits for, in the
+    /// order of the file as far as possible.
+    fn order(&self, finally: bool, group: Option<usize>) -> Vec<usize> {
+        let own = |at: usize| self.nodes[at].finally == finally && self.nodes[at].group == group;
         let mut waiting = vec![0_usize; self.nodes.len()];
         let mut next: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
         for edge in self.edges.iter().filter(|edge| own(edge.from) && own(edge.to)) {
@@ -136,5 +162,15 @@ impl Graph {
             }
         }
         order
+    }
+}
+
+/// What a step does, as a picture tells it.
+fn described(step: &Step) -> (What, String) {
+    match &step.action {
+        Action::Call(call) => (What::Call, call.uses.clone()),
+        Action::Workflow(workflow) => (What::Workflow, workflow.uses.clone()),
+        Action::Approve(_) => (What::Approve, "approve".to_owned()),
+        Action::ForEach(each) => (What::ForEach, format!("for-each {}", each.item)),
     }
 }
