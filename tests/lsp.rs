@@ -384,6 +384,25 @@ fn a_component_beside_the_file_is_proposed_and_read_again_once_it_changes() {
     editor.end();
 }
 
+#[test]
+fn a_workflow_beside_the_file_is_proposed_with_its_inputs() {
+    let mut editor = Editor::open(&format!("{FILE}  last:\n    uses: ./other.yaml\n    with: {{ "));
+    let directory = editor.home.scratch().to_owned();
+    std::fs::write(
+        directory.join("other.yaml"),
+        "harvest: 1\nname: other\ninputs: { depth: int }\nsteps:\n  a: { uses: exec/run, with: { command: [echo, \"${{ string(inputs.depth) }}\"] } }\n",
+    )
+    .unwrap();
+    std::fs::write(directory.join("compose.yaml"), "services: {}\n").unwrap();
+    editor.tell("workspace/didChangeWatchedFiles", json!({ "changes": [] }));
+    assert_eq!(editor.labels("with: { "), ["depth"]);
+    let labels = editor.labels("uses: ");
+    let files: Vec<_> = labels.iter().filter(|label| label.ends_with(".yaml")).collect();
+    assert_eq!(files, ["./other.yaml"], "neither itself nor what is no workflow");
+    assert!(editor.hover("./other.yaml", 3).starts_with("**other**\n\nTakes\n\n- `depth`: `int`"));
+    editor.end();
+}
+
 fn component(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     root.join("target/guests/wasm32-wasip2/release").join(format!("{name}.wasm"))
@@ -397,7 +416,10 @@ fn names_are_explained() {
     assert!(
         editor.hover("uses: git/clone", 8).contains("**git/clone**\n\nClones a repository into the sandbox")
     );
-    assert!(editor.hover("command:", 2).contains("`command`: `list<string>`\n\nRuns a command"));
+    assert_eq!(
+        editor.hover("command:", 2),
+        "`command`: `list<string>`\n\n`command` is the program and its arguments, without a shell."
+    );
     assert_eq!(editor.hover("needs:", 2).lines().next(), Some("`needs`"));
     assert_eq!(editor.hover("echo", 2), "");
     let place = editor.at("steps.clone.path", 8);
@@ -532,7 +554,10 @@ fn an_editor_that_can_is_asked_to_watch_components() {
     editor.ask("initialize", json!({ "capabilities": capable }));
     editor.tell("initialized", json!({}));
     let asked = editor.wait_for("client/registerCapability", |_| true);
-    assert_eq!(asked["registrations"][0]["registerOptions"]["watchers"][0]["globPattern"], "**/*.wasm");
+    assert_eq!(
+        asked["registrations"][0]["registerOptions"]["watchers"][0]["globPattern"],
+        "**/*.{wasm,yaml,yml}"
+    );
     editor.send(&json!({ "jsonrpc": "2.0", "id": "harvest-1", "result": null }));
     editor.end();
 }

@@ -7,7 +7,7 @@ use super::expression::Before;
 use super::place::{self, Place, Stand};
 use super::scope::Scope;
 use crate::step::ErrorKind;
-use crate::workflow::cel::typing::about_step;
+use crate::workflow::cel::typing::{about_step, brief};
 use crate::workflow::cel::{FORMS, FUNCTIONS};
 use crate::workflow::check::{Key, SUB_WORKFLOW_KINDS, Shape, Survey, names_workflow, survey};
 use crate::workflow::template;
@@ -68,7 +68,7 @@ impl Proposal {
     }
 
     fn field(sort: Sort, field: &Field) -> Self {
-        Self::new(sort, &field.name).detail(field.ty.to_string()).doc(field.doc.as_deref())
+        Self::new(sort, &field.name).detail(brief(&field.ty)).doc(field.doc.as_deref())
     }
 }
 
@@ -139,9 +139,12 @@ fn keys_of(shape: &Shape, place: &Place<'_>, siblings: &[String]) -> Vec<(Propos
     match shape {
         Shape::Keys(keys) => keys.known.iter().map(key).collect(),
         Shape::Kinds(several) => {
-            let mut seen = BTreeSet::new();
             let kinds = place::kinds(several, siblings, place.step);
-            kinds.iter().flat_map(|keys| keys.known).filter(|key| seen.insert(key.name)).map(key).collect()
+            // What says which kind it is comes first.
+            let first = kinds.iter().filter_map(|keys| keys.known.first());
+            let mut seen = BTreeSet::new();
+            let all = first.chain(kinds.iter().flat_map(|keys| keys.known));
+            all.filter(|key| seen.insert(key.name)).map(key).collect()
         }
         Shape::Inputs => {
             let input = |(name, input): (&String, &survey::Input)| (proposed_input(name, input), false);
@@ -311,7 +314,7 @@ fn expression(before: &Before<'_>, scope: &Scope<'_>) -> Vec<Proposal> {
 }
 
 fn proposed_input(name: &str, input: &survey::Input) -> Proposal {
-    let ty = input.ty.as_ref().map_or_else(String::new, ToString::to_string);
+    let ty = input.ty.as_ref().map_or_else(String::new, brief);
     Proposal::new(Sort::Name, name).detail(ty).doc(input.description.as_deref())
 }
 

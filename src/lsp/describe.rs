@@ -2,6 +2,7 @@
 
 use crate::step::ErrorKind;
 use crate::workflow::Workflow;
+use crate::workflow::cel::typing::brief;
 use crate::workflow::check::survey;
 use crate::workflow::suggest::listed;
 use crate::workflow::types::{ComponentType, Field, FunctionType, Type};
@@ -81,11 +82,11 @@ pub(super) fn value(name: &str, ty: Option<&Type>, doc: Option<&str>) -> String 
     }
 }
 
-/// A type as code; what may be absent says so in words.
+/// A type as code, a large one by the names of its fields; what may be absent says so in words.
 pub(super) fn type_name(ty: &Type) -> String {
     match ty {
-        Type::Option(inner) => format!("`{inner}`, may be absent"),
-        ty => format!("`{ty}`"),
+        Type::Option(inner) => format!("`{}`, may be absent", brief(inner)),
+        ty => format!("`{}`", brief(ty)),
     }
 }
 

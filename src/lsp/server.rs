@@ -230,11 +230,11 @@ impl<'c> Server<'c> {
         if !self.watches {
             return;
         }
-        let components =
-            FileSystemWatcher { glob_pattern: GlobPattern::String("**/*.wasm".into()), kind: None };
-        let options = DidChangeWatchedFilesRegistrationOptions { watchers: vec![components] };
+        let used = GlobPattern::String("**/*.{wasm,yaml,yml}".into());
+        let watchers = vec![FileSystemWatcher { glob_pattern: used, kind: None }];
+        let options = DidChangeWatchedFilesRegistrationOptions { watchers };
         let registration = Registration {
-            id: "components".into(),
+            id: "used-files".into(),
             method: DidChangeWatchedFiles::METHOD.into(),
             register_options: Some(value(&options)),
         };
@@ -279,7 +279,7 @@ impl<'c> Server<'c> {
         }
     }
 
-    /// Components may have changed on disk.
+    /// What files use may have changed on disk: components, and other workflows.
     fn look_again(&mut self) {
         self.known.clear();
         self.documents.values_mut().for_each(|open| open.document.outdate());
@@ -297,9 +297,12 @@ impl<'c> Server<'c> {
             return Ok(Value::Null);
         };
         let (document, names) = (&open.document, open.document.survey(catalog.as_ref()));
-        let Some(proposals) = complete::propose(document.text(), at, names, catalog.as_ref()) else {
+        let Some(mut proposals) = complete::propose(document.text(), at, names, catalog.as_ref()) else {
             return Ok(Value::Null);
         };
+        // A workflow cannot use itself.
+        let own = Path::new(&document.source.name).file_name().map(|name| format!("./{}", name.display()));
+        proposals.list.retain(|proposal| own.as_ref() != Some(&proposal.label));
         let range = document.range(&(proposals.start..at));
         let item = |(order, proposal): (usize, Proposal)| CompletionItem {
             kind: Some(match proposal.sort {

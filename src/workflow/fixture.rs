@@ -38,7 +38,8 @@ impl Catalog for Fixture {
     }
 
     fn files(&self) -> Vec<String> {
-        self.0.iter().map(|(name, _)| *name).filter(|name| name.contains('.')).map(str::to_owned).collect()
+        let components = self.0.iter().map(|(name, _)| *name).filter(|name| name.contains('.'));
+        components.chain(["./publish.yaml"]).map(str::to_owned).collect()
     }
 }
 

@@ -5,6 +5,7 @@ pub mod check;
 pub mod code;
 pub mod data;
 pub mod diagnostic;
+pub(crate) mod doc;
 pub mod explain;
 pub(crate) mod file;
 pub mod fix;

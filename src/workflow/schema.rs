@@ -7,7 +7,6 @@
 mod build;
 mod component;
 mod declare;
-mod doc;
 mod step;
 mod trigger;
 mod value;

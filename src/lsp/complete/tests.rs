@@ -100,8 +100,48 @@ fn values_of_the_grammar() {
 
 #[test]
 fn what_the_component_says() {
-    insta::assert_snapshot!(proposed("steps:\n  a:\n    uses: |\n"), @r#""": exec/run, exec/python, git/clone, git/configure, git/commit, git/push, git/snapshot, git/ls_remote, git/pull_request, memory/mount, memory/save, claude/run, image/build, image/tag, repos/list, notify/send, ./team.wasm#lint, ./team.wasm#compare"#);
-    insta::assert_snapshot!(proposed("steps:\n  a: { uses: \"gi|\" }\n"), @r#""gi": exec/run, exec/python, git/clone, git/configure, git/commit, git/push, git/snapshot, git/ls_remote, git/pull_request, memory/mount, memory/save, claude/run, image/build, image/tag, repos/list, notify/send, ./team.wasm#lint, ./team.wasm#compare"#);
+    insta::assert_snapshot!(proposed("steps:\n  a:\n    uses: |\n"), @r#"
+    "": exec/run
+    exec/python
+    git/clone
+    git/configure
+    git/commit
+    git/push
+    git/snapshot
+    git/ls_remote
+    git/pull_request
+    memory/mount
+    memory/save
+    claude/run
+    image/build
+    image/tag
+    repos/list
+    notify/send
+    ./team.wasm#lint
+    ./team.wasm#compare
+    ./publish.yaml (workflow)
+    "#);
+    insta::assert_snapshot!(proposed("steps:\n  a: { uses: \"gi|\" }\n"), @r#"
+    "gi": exec/run
+    exec/python
+    git/clone
+    git/configure
+    git/commit
+    git/push
+    git/snapshot
+    git/ls_remote
+    git/pull_request
+    memory/mount
+    memory/save
+    claude/run
+    image/build
+    image/tag
+    repos/list
+    notify/send
+    ./team.wasm#lint
+    ./team.wasm#compare
+    ./publish.yaml (workflow)
+    "#);
     insta::assert_snapshot!(step("    with:\n      |\n"), @r#"
     "": path:_ (string)
     ref:_ (string?)
@@ -347,4 +387,127 @@ proptest! {
             prop_assert!(text.get(target.span.clone()).is_some(), "{:?}", target.span);
         }
     }
+}
+
+/// A loop with steps of its own, in the file of above.
+const LOOPED: &str = "\
+harvest: 1
+name: w
+on:
+  webhook:
+    - { id: push, path: /hooks/push, verify: { hmac-sha256: github }, inputs: { repos: [] } }
+inputs:
+  repos: { type: list, items: { type: object, fields: { name: string, stars: int } } }
+secrets: { github: { from: env:GITHUB_TOKEN } }
+steps:
+  list: { uses: exec/run, with: { command: [ls] } }
+  each:
+    for-each: { item: repo, in: \"${{ inputs.repos }}\", key: \"${{ repo.name }}\" }
+    needs: [list]
+    steps:
+      build: { uses: exec/run, with: { command: [make] } }
+      ask: { approve: { message: \"Publish?\" }, needs: [build] }
+";
+
+fn looped(lines: &str) -> String {
+    proposed(&format!("{LOOPED}{lines}"))
+}
+
+#[test]
+fn kinds_of_steps() {
+    insta::assert_snapshot!(looped("  x:\n    |\n"), @r#""": uses:_, approve:, for-each:, with:, sandbox:_, sandboxes:, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_, steps:"#);
+    insta::assert_snapshot!(looped("  x:\n    approve: { message: hi }\n    |\n"), @r#""": needs:_, if:_, continue-on-error:_"#);
+    insta::assert_snapshot!(looped("  x:\n    for-each: {}\n    |\n"), @r#""": steps:, needs:_, if:_, continue-on-error:_"#);
+    insta::assert_snapshot!(looped("      x:\n        |\n"), @r#""": uses:_, approve:, with:, sandbox:_, sandboxes:, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_"#);
+    insta::assert_snapshot!(looped("  x:\n    uses: ./publish.yaml\n    |\n"), @r#""": with:, needs:_, if:_, timeout:_, retry:, continue-on-error:_, concurrency:"#);
+    insta::assert_snapshot!(looped("  x:\n    uses: ./publish.yaml\n    with: { | }\n"), @r#"
+    "": repo:_ (string)
+    branch:_ (string?)
+    labels:_ (list<string>?)
+    "#);
+    insta::assert_snapshot!(looped("  x:\n    uses: ./publish.yaml\n    retry: { on: [|] }\n"), @r#""": failed, rejected, timed-out, idle-timed-out, trapped, out-of-memory, sandbox-lost, host-lost"#);
+    insta::assert_snapshot!(looped("  x:\n    for-each: { | }\n"), @r#""": item:_, in:_, key:_, parallel:_, on-failure:_"#);
+    insta::assert_snapshot!(looped("  x:\n    approve: { on-timeout: | }\n"), @r#""": reject, approve"#);
+    insta::assert_snapshot!(looped("  x:\n    uses: exec/run\n    concurrency: { on-conflict: | }\n"), @r#""": queue, reject, cancel-old"#);
+}
+
+#[test]
+fn what_steps_of_loops_see() {
+    insta::assert_snapshot!(looped("      x: { uses: exec/run, needs: [|] }\n"), @r#"
+    "": build (exec/run)
+    ask (approve)
+    "#);
+    insta::assert_snapshot!(looped("  x: { uses: exec/run, needs: [|] }\n"), @r#"
+    "": list (exec/run)
+    each (for-each)
+    "#);
+    insta::assert_snapshot!(looped("      x: { uses: exec/run, if: re| }\n").lines().next().unwrap(), @r#""re": repo"#);
+    insta::assert_snapshot!(looped("      x: { uses: exec/run, if: repo.|\n"), @r#"
+    "": name (string)
+    stars (int)
+    "#);
+    insta::assert_snapshot!(looped("      x: { uses: exec/run, if: steps.|\n"), @r#"
+    "": list (exec/run)
+    build (exec/run)
+    ask (approve)
+    "#);
+    insta::assert_snapshot!(looped("      x: { uses: exec/run, if: steps.ask.|\n"), @r#"
+    "": approved (bool)
+    note (string?)
+    by (string?)
+    state (enum(pending | running | waiting | succeeded | failed | skipped | cancelled))
+    error ({ kind: string, message: string }?)
+    attempts (int)
+    "#);
+    insta::assert_snapshot!(looped("  x: { uses: exec/run, if: steps.|\n"), @r#"
+    "": list (exec/run)
+    each (for-each)
+    "#);
+    insta::assert_snapshot!(looped("  x: { uses: exec/run, if: steps.each.|\n"), @r#"
+    "": total (int)
+    items (list<{ key, state, item, error, steps }>)
+    succeeded (list<{ key, state, item, error, steps }>)
+    failed (list<{ key, state, item, error, steps }>)
+    state (enum(pending | running | waiting | succeeded | failed | skipped | cancelled))
+    error ({ kind: string, message: string }?)
+    attempts (int)
+    "#);
+    insta::assert_snapshot!(looped("  x: { uses: exec/run, with: { command: \"${{ steps.each.items.map(i, i.steps.|\n"), @r#"
+    "": build ({ exit_code: int?, stdout: string?, stderr: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) })
+    ask ({ approved: bool?, note: string?, by: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) })
+    "#);
+    insta::assert_snapshot!(looped("  x: { for-each: { item: n, in: \"${{ steps.each.items }}\", key: \"${{ n.|\n"), @r#"
+    "": key (string)
+    state (enum(pending | running | waiting | succeeded | failed | skipped | cancelled))
+    item ({ name: string, stars: int })
+    error ({ step: string, kind: string, message: string }?)
+    steps ({ build, ask })
+    "#);
+    insta::assert_snapshot!(looped("  x: { for-each: { item: n, in: \"${{ [1] }}\" }, if: |\n").lines().next().unwrap(), @r#""": inputs"#);
+    insta::assert_snapshot!(looped("  x: { uses: exec/run, cache: { key: [inputs.|\n"), @r#""": repos (list<{ name: string, stars: int }>)"#);
+}
+
+#[test]
+fn triggers() {
+    let on = |lines: &str| proposed(&LOOPED.replace("on:\n", &format!("on:\n{lines}")));
+    insta::assert_snapshot!(on("  |\n"), @r#""": schedule:, workflow:"#);
+    insta::assert_snapshot!(on("  schedule:\n    - |\n"), @r#""": id:_, every:_, cron:_, time-zone:_, offset:_, jitter:_, overlap:_, catchup:, pause-after-failures:_, inputs:"#);
+    insta::assert_snapshot!(on("  schedule: [{ overlap: |\n"), @r#""": skip, buffer-one, buffer-all, cancel-other, allow-all"#);
+    insta::assert_snapshot!(on("  schedule: [{ inputs: { |\n"), @r#""": repos:_ (list<{ name: string, stars: int }>)"#);
+    insta::assert_snapshot!(on("  workflow: [{ status: [|\n"), @r#""": succeeded, failed, cancelled, timed_out"#);
+    let hook = |text: &str| proposed(&LOOPED.replace("inputs: { repos: [] }", text));
+    insta::assert_snapshot!(hook("if: |"), @r#"
+    "": event
+    size( (size(x) or x.size(), x a string, list or map)
+    json( (json(x))
+    hash( (hash('images/*.lock') or hash(['a.lock', 'b.lock']))
+    int( (int(x), x a string, int, float, duration (milliseconds) or size (bytes))
+    duration( (duration('1h 30m'))
+    double( (double(x), x a string, int or float)
+    string( (string(x), x a string, bool, int, float or enum)
+    bool( (bool(x), x a string (true or false) or bool)
+    has( (has(steps.commit.sha))
+    "#);
+    insta::assert_snapshot!(hook("inputs: { repos: \"${{ | }}\" }").lines().next().unwrap(), @r#""": event"#);
+    insta::assert_snapshot!(proposed(&LOOPED.replace("hmac-sha256: github", "hmac-sha256: |")), @r#""": github"#);
 }

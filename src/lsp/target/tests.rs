@@ -215,3 +215,173 @@ fn parts_of_expressions() {
     insta::assert_snapshot!(told("    if: inputs.repo == 're|po'\n"), @"nothing");
     insta::assert_snapshot!(told("    # inputs.re|po\n"), @"nothing");
 }
+
+#[test]
+fn loops_approvals_and_workflows() {
+    const LOOP: &str = r#"  each:
+    for-each: { item: thing, in: "${{ steps.list.repos }}", key: "${{ thing.full_name }}" }
+    steps:
+      build: { uses: exec/run, with: { command: [make, "${{ thing.full_name }}"] } }
+      ask: { approve: { message: "Publish?" }, needs: [build], if: steps.build.exit_code == 0 }
+      publish: { uses: ./publish.yaml, with: { repo: "${{ thing.full_name }}" } }
+  after: { uses: exec/run, needs: [each], with: { command: "${{ steps.each.items.map(i, i.key) }}" } }
+"#;
+    let at = |place: &str, cut: usize| {
+        let (from, _) = LOOP.match_indices(place).last().unwrap();
+        told(&format!("    sandbox: left\n{}|{}", &LOOP[..from + cut], &LOOP[from + cut..]))
+    };
+    insta::assert_snapshot!(at("for-each", 2), @r#"
+    "for-each", declared by -
+    `for-each`
+
+    Does its `steps` once for each item of a list.
+    "#);
+    insta::assert_snapshot!(at("item: thing", 8), @r#"
+    "thing", declared by "thing" on line 20
+    item `thing`: `{ full_name: string, url: string, branch: string, setup: string? }`
+    "#);
+    insta::assert_snapshot!(at("key: \"${{ thing", 12), @r#"
+    "thing", declared by "thing" on line 20
+    item `thing`: `{ full_name: string, url: string, branch: string, setup: string? }`
+    "#);
+    insta::assert_snapshot!(at("[make, \"${{ thing", 14), @r#"
+    "thing", declared by "thing" on line 20
+    item `thing`: `{ full_name: string, url: string, branch: string, setup: string? }`
+    "#);
+    insta::assert_snapshot!(at("thing.full_name }}\"] }", 7), @r#"
+    "full_name", declared by -
+    `full_name`: `string`
+    "#);
+    insta::assert_snapshot!(at("needs: [build]", 10), @r#"
+    "build", declared by "build" on line 22
+    step `build` of the loop `each`: `exec/run`
+
+    **exec/run**
+
+    Takes
+
+    - `command`: `list<string>`
+    - `env`: `map<string>`, may be absent
+    - `workdir`: `string`, may be absent
+    - `stdin`: `string`, may be absent
+    - `allow_failure`: `bool`, may be absent
+
+    Is handed
+
+    - the sandbox `box`
+    - secrets by any name
+
+    Returns
+
+    - `exit_code`: `int`
+    - `stdout`: `string`
+    - `stderr`: `string`
+
+    Fails with `exited` and `network`.
+    "#);
+    insta::assert_snapshot!(at("steps.build.exit", 8), @r#"
+    "build", declared by "build" on line 22
+    step `build` of the loop `each`: `exec/run`
+
+    **exec/run**
+
+    Takes
+
+    - `command`: `list<string>`
+    - `env`: `map<string>`, may be absent
+    - `workdir`: `string`, may be absent
+    - `stdin`: `string`, may be absent
+    - `allow_failure`: `bool`, may be absent
+
+    Is handed
+
+    - the sandbox `box`
+    - secrets by any name
+
+    Returns
+
+    - `exit_code`: `int`
+    - `stdout`: `string`
+    - `stderr`: `string`
+
+    Fails with `exited` and `network`.
+    "#);
+    insta::assert_snapshot!(at("steps.build.exit", 13), @r#"
+    "exit_code", declared by "build" on line 22
+    `exit_code`: `int`
+    "#);
+    insta::assert_snapshot!(at("      build:", 8), @r#"
+    "build", declared by "build" on line 22
+    step `build` of the loop `each`: `exec/run`
+
+    **exec/run**
+
+    Takes
+
+    - `command`: `list<string>`
+    - `env`: `map<string>`, may be absent
+    - `workdir`: `string`, may be absent
+    - `stdin`: `string`, may be absent
+    - `allow_failure`: `bool`, may be absent
+
+    Is handed
+
+    - the sandbox `box`
+    - secrets by any name
+
+    Returns
+
+    - `exit_code`: `int`
+    - `stdout`: `string`
+    - `stderr`: `string`
+
+    Fails with `exited` and `network`.
+    "#);
+    insta::assert_snapshot!(at("ask:", 1), @r#"
+    "ask", declared by "ask" on line 23
+    step `ask` of the loop `each`: `approve`
+
+    Returns
+
+    - `approved`: `bool`
+    - `note`: `string`, may be absent
+    - `by`: `string`, may be absent
+    "#);
+    insta::assert_snapshot!(at("approve:", 1), @r#"
+    "approve", declared by -
+    `approve`
+
+    Asks a person, and waits for the answer.
+    "#);
+    insta::assert_snapshot!(at("./publish.yaml", 4), @r#"
+    "./publish.yaml", declared by -
+    **publish**
+
+    Takes
+
+    - `repo`: `string`
+    - `branch`: `string`, may be absent
+    - `labels`: `list<string>`, may be absent
+    "#);
+    insta::assert_snapshot!(at("repo: \"${{ thing", 1), @r#"
+    "repo", declared by -
+    `repo`: `string`
+    "#);
+    insta::assert_snapshot!(at("needs: [each]", 9), @r#"
+    "each", declared by "each" on line 19
+    step `each`: `for-each`
+
+    Once for each `thing`: `{ full_name: string, url: string, branch: string, setup: string? }`.
+
+    Returns
+
+    - `total`: `int`
+    - `items`: `list<{ key, state, item, error, steps }>`
+    - `succeeded`: `list<{ key, state, item, error, steps }>`
+    - `failed`: `list<{ key, state, item, error, steps }>`
+    "#);
+    insta::assert_snapshot!(at("i.key", 3), @r#"
+    "key", declared by -
+    `key`: `string`
+    "#);
+}

@@ -8,6 +8,7 @@ use super::world::{self, KnownSteps};
 use super::{declare, for_each, grammar, sandbox, shape};
 use crate::workflow::Workflow;
 use crate::workflow::diagnostic::{Report, Source};
+use crate::workflow::doc;
 use crate::workflow::file::{self, Entry, Kind, Node};
 use crate::workflow::sketch;
 use crate::workflow::types::{Catalog, ComponentType, Field, FunctionType, Type};
@@ -100,7 +101,13 @@ impl Step {
     /// What `with` may hold: the parameters of its function, or the inputs of its workflow.
     pub(crate) fn parameters(&self) -> Vec<Field> {
         match (&self.does, self.function()) {
-            (_, Some(function)) => function.parameters.clone(),
+            (_, Some(function)) => {
+                let parameter = |field: &Field| {
+                    let doc = field.doc.clone().or_else(|| doc::told(function, &field.name));
+                    Field { doc, ..field.clone() }
+                };
+                function.parameters.iter().map(parameter).collect()
+            }
             (Does::Workflow { definition: Some(workflow), .. }, _) => {
                 let field = |(name, input): (&String, &crate::workflow::model::Input)| {
                     let ty = match (&input.default, &input.ty) {
@@ -272,5 +279,31 @@ finally:
         secrets ["github"], sandboxes ["left", "right"]
         "#);
         insta::assert_snapshot!(told(""), @r#"secrets [], sandboxes ["box"]"#);
+    }
+
+    #[test]
+    fn loops_have_items_and_steps() {
+        let text = "\
+inputs:
+  repos: { type: list, items: string }
+steps:
+  each:
+    for-each: { item: repo, in: \"${{ inputs.repos }}\", key: \"${{ repo }}\" }
+    steps:
+      build: { uses: exec/run, with: { command: [make] } }
+      ask: { approve: { message: go? } }
+      publish: { uses: ./publish.yaml }
+  twice:
+    for-each: { item: done, in: \"${{ steps.each.items }}\"
+";
+        insta::assert_snapshot!(told(text), @r#"
+        input repos (repos): list<string> None
+        step each: for-each, repo (repo): string Some(["total", "items", "succeeded", "failed"])
+        step build in each: exec/run Some(["exit_code", "stdout", "stderr"])
+        step ask in each: approve Some(["approved", "note", "by"])
+        step publish in each: ./publish.yaml Some(["sha", "told"])
+        step twice: for-each, done (done): { key: string, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled), item: string, error: { step: string, kind: string, message: string }?, steps: { build: { exit_code: int?, stdout: string?, stderr: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) }, ask: { approved: bool?, note: string?, by: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) }, publish: { sha: string?, told: bool?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) } } } Some(["total", "items", "succeeded", "failed"])
+        secrets [], sandboxes ["box"]
+        "#);
     }
 }
