@@ -27,7 +27,11 @@ pub(crate) static WORKFLOW: Keys = Keys {
             "The version of the grammar that the file is written in.",
             &[Shape::Words(&["1"])],
         ),
-        Key::new("name", "The name of the workflow, in lower case with hyphens.", &[Shape::Text]),
+        Key::new(
+            "name",
+            "The name of the workflow, in lower case with hyphens: `harvest runs` shows it.",
+            &[Shape::Text],
+        ),
         Key::new("description", "What the workflow is for.", &[Shape::Text]),
         Key::new(
             "on",
@@ -36,12 +40,12 @@ pub(crate) static WORKFLOW: Keys = Keys {
         ),
         Key::new(
             "inputs",
-            "What a run is started with, by name.",
+            "What a run is started with, by name; steps read it as `${{ inputs.NAME }}`.",
             &[Shape::Named(&[Shape::Words(&TYPES), Shape::Keys(&INPUT)])],
         ),
         Key::new(
             "secrets",
-            "Credentials by name, and where each comes from.",
+            "Credentials by name, and where each comes from; steps are given them by `secrets: { slot: name }`.",
             &[Shape::Named(&[Shape::Keys(&SECRET)])],
         ),
         Key::new(
@@ -55,7 +59,11 @@ pub(crate) static WORKFLOW: Keys = Keys {
             &[Shape::Duration],
         ),
         Key::new("permissions", "Powers beyond its sandbox that every step is granted.", PERMISSION),
-        Key::new("sandboxes", "Where steps work, by name.", &[Shape::Named(&[Shape::Keys(&SANDBOX)])]),
+        Key::new(
+            "sandboxes",
+            "Where steps work, by name; a workflow that declares none has one, of image `host` and without a network.",
+            &[Shape::Named(&[Shape::Keys(&SANDBOX)])],
+        ),
         Key::new("steps", "What is done, by name; references and `needs` order it.", STEPS),
         Key::new("finally", "Steps that run once the others have ended, however they ended.", STEPS),
         Key::new("outputs", "What the run returns, by name.", &[Shape::Named(&[Shape::Value])]),
