@@ -1,5 +1,9 @@
 //! Builds the components under `guests/` and hands them to the crate: `HARVEST_GUEST_<NAME>` holds the path of each,
-//! `OUT_DIR/guests.rs` a table of their names and bytes. Downloads nothing but their crates, installs nothing.
+//! `OUT_DIR/guests.rs` a table of their names and bytes. Each is given what its WIT says of it, which the compiler drops.
+//! Downloads nothing but their crates, installs nothing.
+
+#[path = "build/docs.rs"]
+mod docs;
 
 use std::env;
 use std::ffi::OsStr;
@@ -33,7 +37,10 @@ fn build() -> Result<(), String> {
     for name in &names {
         let built = target_dir.join(TARGET).join("release").join(format!("{name}.wasm"));
         let kept = out.join(format!("{name}.wasm"));
-        keep(&built, &kept)?;
+        let bytes = fs::read(&built).map_err(|error| format!("cannot read {}: {error}", built.display()))?;
+        let described = docs::embed(bytes, &guests.join(name).join("wit"), &root.join("wit"))
+            .map_err(|error| format!("component {name}: {error}"))?;
+        keep(&described, &kept)?;
         println!("cargo::rustc-env=HARVEST_GUEST_{}={}", name.to_ascii_uppercase(), kept.display());
         writeln!(table, "    ({name:?}, include_bytes!({:?})),", kept.display().to_string())
             .map_err(|error| error.to_string())?;
@@ -58,7 +65,7 @@ fn guest_names(guests: &Path) -> Result<Vec<String>, String> {
 /// Names the files that decide what the guests are. Not `guests/` itself: a target directory there would make every
 /// build a new one.
 fn watch(root: &Path, names: &[String]) {
-    for file in ["build.rs", "wit", "guests/Cargo.toml", "guests/Cargo.lock"] {
+    for file in ["build.rs", "build", "wit", "guests/Cargo.toml", "guests/Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(file).display());
     }
     for name in names {
@@ -143,10 +150,9 @@ fn meant_for_the_host(name: &OsStr) -> bool {
     EXACT.contains(&name.as_ref()) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Copies a component beside the crate's other generated files, so that a later build of the guests cannot change what
+/// Keeps a component beside the crate's other generated files, so that a later build of the guests cannot change what
 /// is being embedded. An equal one is left alone, which keeps its time and saves a rebuild.
-fn keep(built: &Path, kept: &Path) -> Result<(), String> {
-    let bytes = fs::read(built).map_err(|error| format!("cannot read {}: {error}", built.display()))?;
+fn keep(bytes: &[u8], kept: &Path) -> Result<(), String> {
     if fs::read(kept).is_ok_and(|old| old == bytes) {
         return Ok(());
     }

@@ -14,8 +14,6 @@ use harvest::workflow::cel::{FUNCTIONS, MAX_COST, MAX_EXPRESSION, MAX_NESTING, M
 use harvest::workflow::check::{check, mocks};
 use harvest::workflow::diagnostic::Diagnostic;
 use harvest::workflow::types::{Catalog, Field, FunctionType, Type};
-use regex::Regex;
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -253,79 +251,6 @@ fn every_kind_of_error_is_named() {
     for kind in own.chain(&ErrorKind::HOST).chain([&ErrorKind::REJECTED, &ErrorKind::FAILED]) {
         assert!(REFERENCE[from..to].contains(&format!("`{kind}`")), "`{kind}` is not among the error kinds");
     }
-}
-
-/// The keys of one kind of mapping, as the checker declares them.
-struct Keys {
-    what: String,
-    known: Vec<String>,
-    later: Vec<String>,
-}
-
-/// All of them. They are the checker's own business, so they are read from its text.
-fn keys() -> Vec<Keys> {
-    let declared = Regex::new(
-        r#"(?s)\bKeys\s*=?\s*\{\s*what: "([^"]+)",\s*known: &\[(.*?)\],\s*near: &\[.*?\],\s*later: (LATER|&\[.*?\])"#,
-    )
-    .unwrap();
-    let word = Regex::new(r#""([^"]+)""#).unwrap();
-    let words = |text: &str| word.captures_iter(text).map(|found| found[1].to_owned()).collect::<Vec<_>>();
-    let shared = Regex::new(r"const LATER: [^=]*= (&\[.*?\]);").unwrap();
-    let mut keys = Vec::new();
-    for path in files("src/workflow/check") {
-        let text = fs::read_to_string(&path).unwrap();
-        let later = shared.captures(&text).map(|found| found[1].to_owned()).unwrap_or_default();
-        let before = keys.len();
-        for found in declared.captures_iter(&text) {
-            let refused = if &found[3] == "LATER" { &later } else { &found[3] };
-            keys.push(Keys { what: found[1].to_owned(), known: words(&found[2]), later: words(refused) });
-        }
-        let count = text.matches(": Keys =").count();
-        assert_eq!(keys.len() - before, count, "{} declares keys that were not read", path.display());
-    }
-    assert!(keys.len() > 15, "the keys were not found");
-    keys
-}
-
-fn files(directory: &str) -> Vec<std::path::PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
-    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
-    files.sort();
-    files
-}
-
-#[test]
-fn every_key_is_described() {
-    let rows: BTreeSet<&str> = REFERENCE
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .flat_map(|code| code.split(':').next())
-        .collect();
-    // An answer of a mock file is described by sentences.
-    let answers = ["`error`", "an answer"];
-    for kind in keys().iter().filter(|kind| !answers.contains(&kind.what.as_str())) {
-        for key in &kind.known {
-            let nested = ["hmac-sha256", "window", "keep"].contains(&key.as_str());
-            let described = rows.contains(key.as_str()) || nested && REFERENCE.contains(&format!("`{key}`"));
-            assert!(
-                described || REFERENCE.contains(&format!("`{{ {key}: SECRET }}`")),
-                "no table of docs/workflows.md has the key `{key}` of {}",
-                kind.what
-            );
-        }
-    }
-}
-
-#[test]
-fn every_refused_key_is_named() {
-    let mut table = String::from("| in | refused |\n|---|---|\n");
-    for kind in keys().iter().filter(|kind| !kind.later.is_empty()) {
-        let listed: Vec<_> = kind.later.iter().map(|key| format!("`{key}`")).collect();
-        writeln!(table, "| {} | {} |", kind.what, listed.join(", ")).unwrap();
-    }
-    assert_table("refused", &table);
 }
 
 /// A row of the table of limits, and the line of the sources that sets it.

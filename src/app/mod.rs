@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows both the engine and the host, every store and every provider.
 
 mod author;
+mod catalogs;
 pub mod doctor;
 mod error;
 mod files;
@@ -12,6 +13,7 @@ mod schema;
 mod setup;
 mod start;
 
+pub use catalogs::Catalogs;
 pub use error::AppError;
 pub use schema::WrittenSchema;
 pub use start::{Prepared, StartRequest};

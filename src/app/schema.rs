@@ -2,7 +2,9 @@
 
 use super::{App, AppError, files};
 use crate::host::Components;
+use crate::workflow::check::names_workflow;
 use crate::workflow::schema::{self, Made};
+use crate::workflow::types::Catalog;
 use std::path::{Path, PathBuf};
 
 /// A schema that was written.
@@ -20,28 +22,14 @@ impl App {
     /// # Errors
     /// Where the directory cannot be read or the schema not be written.
     pub fn write_schema(&self, directory: &Path) -> Result<WrittenSchema, AppError> {
-        let files = components(directory).map_err(|error| {
+        std::fs::read_dir(directory).map_err(|error| {
             AppError::File(format!("cannot read the directory {}: {error}", directory.display()))
         })?;
         let catalog = Components::new(self.library.clone(), directory);
+        let files: Vec<_> = catalog.files().into_iter().filter(|name| !names_workflow(name)).collect();
         let Made { schema, left_out } = schema::schema(&catalog, &files);
         let path = directory.join(schema::PATH);
         files::create(&path, &format!("{schema:#}\n"))?;
         Ok(WrittenSchema { path, left_out })
     }
-}
-
-/// Files of components in the directory itself, as `uses` names them.
-fn components(directory: &Path) -> std::io::Result<Vec<String>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        // A name that is no text, or that has a `#` or an expression in it, cannot be written behind `uses`.
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name.ends_with(".wasm") && !name.contains(['#', '$']) && entry.path().is_file() {
-            files.push(format!("./{name}"));
-        }
-    }
-    files.sort();
-    Ok(files)
 }

@@ -9,8 +9,10 @@ mod events;
 mod exec;
 mod explain;
 mod follow;
+mod graph;
 mod image;
 mod logs;
+mod lsp;
 mod plan;
 mod progress;
 mod questions;
@@ -74,6 +76,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Write a JSON Schema by which editors complete and check workflow files.
     Schema(schema::Arguments),
+    /// Draw a workflow, or a run with where each of its steps stands.
+    Graph(graph::Arguments),
     /// List runs, newest first.
     Runs(runs::Arguments),
     /// Show one run: its steps, attempts, outputs, and why it failed.
@@ -105,6 +109,8 @@ enum Command {
     /// Look into volumes and change them.
     #[command(subcommand)]
     Volume(volume::Command),
+    /// Serve editors of workflow files: the Language Server Protocol on stdin and stdout.
+    Lsp(lsp::Arguments),
     /// Try everything harvest needs from this machine; name one cause and one remedy for what is missing.
     Doctor(doctor::Arguments),
 }
@@ -209,6 +215,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Check(arguments) => check::check(&open()?, &arguments, talk).await,
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Schema(arguments) => schema::schema(&open()?, &arguments, talk),
+        Command::Graph(arguments) => graph::graph(&open()?, &arguments, talk).await,
         Command::Runs(arguments) => runs::runs(&open()?, &arguments).await,
         Command::Show(arguments) => show::show(&open()?, &arguments).await,
         Command::Logs(arguments) => logs::logs(&open()?, &arguments).await,
@@ -223,6 +230,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Image(command) => image::image(&open()?, command, talk).await,
         Command::Repo(command) => repo::repo(&open()?, command).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,
+        Command::Lsp(arguments) => lsp::lsp(&home()?, &arguments),
         Command::Doctor(arguments) => doctor::doctor(&home()?, &arguments).await,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::component::{COMPONENT_LIMIT, Library, LoadError};
 use crate::id::Digest;
+use crate::workflow::check::names_workflow;
 use crate::workflow::types::{Catalog, ComponentType, WorkflowFile};
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,6 +20,11 @@ mod guests {
 
 /// Most bytes read of a workflow file; the checker has a limit of its own, this one is for reading.
 const WORKFLOW_LIMIT: u64 = 16 << 20;
+/// Bytes of a YAML file in which `harvest:` stands, if it is a workflow.
+const WORKFLOW_START: u64 = 64 << 10;
+
+/// Entries of a directory that are looked at for suggestions.
+const ENTRIES_MAX: usize = 10_000;
 
 /// The components that one workflow file can name.
 pub struct Components {
@@ -92,6 +98,21 @@ impl Catalog for Components {
     fn names(&self) -> Vec<String> {
         GUESTS.iter().map(|(name, _)| (*name).to_owned()).collect()
     }
+
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.base).into_iter().flatten().take(ENTRIES_MAX).flatten();
+        let named = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let path = entry.path();
+            let good = name.ends_with(".wasm") && path.is_file()
+                || names_workflow(&name) && path.is_file() && is_workflow(&path);
+            // A name with a `#` or an expression in it cannot be written behind `uses`.
+            (good && !name.contains(['#', '$'])).then(|| format!("./{name}"))
+        };
+        let mut files: Vec<_> = entries.filter_map(named).collect();
+        files.sort();
+        files
+    }
 }
 
 /// The name under which a component keeps files between runs. A file that goes by the name of an embedded component has
@@ -118,6 +139,13 @@ fn plain(path: &Path) -> PathBuf {
         (Ok(one), Ok(other)) if one == other => plain(&short),
         _ => path,
     }
+}
+
+/// Whether a YAML file says that it is a workflow, in the first part of it.
+fn is_workflow(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(WORKFLOW_START).read_to_end(&mut start));
+    read.is_ok() && start.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"harvest:"))
 }
 
 /// Reads at most one byte more than the limit.

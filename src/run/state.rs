@@ -279,6 +279,11 @@ impl Run {
         self.loops.get(step).map(Loop::items)
     }
 
+    /// The loop that a step is part of.
+    pub fn loop_around(&self, step: &StepId) -> Option<&StepId> {
+        self.loop_of.get(step)
+    }
+
     /// The outputs of a step that succeeded.
     pub fn outputs_of(&self, id: &StepId) -> Option<&Value> {
         let state = self.steps.get(id)?;

@@ -36,6 +36,11 @@ impl Catalog for Fixture {
     fn names(&self) -> Vec<String> {
         self.0.iter().map(|(name, _)| *name).filter(|name| !name.contains('.')).map(str::to_owned).collect()
     }
+
+    fn files(&self) -> Vec<String> {
+        let components = self.0.iter().map(|(name, _)| *name).filter(|name| name.contains('.'));
+        components.chain(["./publish.yaml"]).map(str::to_owned).collect()
+    }
 }
 
 /// Workflow files beside the one that is checked.

@@ -5,18 +5,20 @@ pub mod check;
 pub mod code;
 pub mod data;
 pub mod diagnostic;
+pub(crate) mod doc;
 pub mod explain;
-mod file;
+pub(crate) mod file;
 pub mod fix;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod graph;
+pub mod graph;
 pub mod inputs;
 mod literal;
 pub mod model;
 pub mod sarif;
 pub mod schema;
-mod suggest;
+pub(crate) mod sketch;
+pub(crate) mod suggest;
 pub mod template;
 pub mod types;
 

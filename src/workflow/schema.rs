@@ -7,13 +7,13 @@
 mod build;
 mod component;
 mod declare;
-mod doc;
 mod step;
 mod trigger;
 mod value;
 
+use super::check::grammar::WORKFLOW;
 use super::types::Catalog;
-use build::{about, literal, map, names, object, text};
+use build::{about, keyed, literal, map, names, text};
 use component::Known;
 use serde_json::{Value, json};
 
@@ -54,46 +54,22 @@ pub fn schema(catalog: &dyn Catalog, files: &[String]) -> Made {
 fn workflow() -> Value {
     use super::types::Type::Duration;
     let steps = || map(names(), json!({ "$ref": "#/definitions/step" }));
-    let mut schema = object(
+    let mut schema = keyed(
+        &[&WORKFLOW],
         &[
-            (
-                "harvest",
-                about(
-                    "The version of the grammar that the file is written in: 1.",
-                    json!({ "enum": [1, "1"], "default": 1 }),
-                ),
-            ),
-            (
-                "name",
-                about(
-                    "The name of the workflow, in lower case with hyphens: `harvest runs` shows it.",
-                    json!({ "type": "string", "pattern": "^[a-z][a-z0-9_-]{0,63}$" }),
-                ),
-            ),
-            ("description", about("What the workflow is for, in a sentence.", text())),
+            ("harvest", json!({ "enum": [1, "1"], "default": 1 })),
+            ("name", json!({ "type": "string", "pattern": "^[a-z][a-z0-9_-]{0,63}$" })),
+            ("description", text()),
             ("on", trigger::on()),
             ("inputs", declare::inputs()),
             ("secrets", declare::secrets()),
-            ("permissions", declare::permissions("What every step may do beyond its sandbox.")),
-            ("concurrency", step::concurrency("How many runs of one group may be at work at once.")),
-            (
-                "timeout",
-                about("How long a run may take; `finally` has five minutes of its own.", literal(&Duration)),
-            ),
+            ("permissions", declare::permissions()),
+            ("concurrency", step::concurrency()),
+            ("timeout", literal(&Duration)),
             ("sandboxes", declare::sandboxes()),
-            (
-                "steps",
-                about(
-                    "What is done, by name. A reference to another step is what orders them; the order of the file \
-                     has no meaning.",
-                    steps(),
-                ),
-            ),
-            ("finally", about("Steps that run once the others have ended, however they ended.", steps())),
-            (
-                "outputs",
-                about("What a run returns, by name: values with expressions.", map(names(), json!({}))),
-            ),
+            ("steps", steps()),
+            ("finally", steps()),
+            ("outputs", map(names(), json!({}))),
         ],
         &["harvest", "name", "steps"],
     );

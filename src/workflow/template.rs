@@ -4,6 +4,7 @@
 use super::cel::{self, EvalError, Scope};
 use super::model::{Expression, Part, Template};
 use serde_json::{Map, Value};
+use std::ops::Range;
 
 /// What a text consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,26 @@ pub(crate) fn split(text: &str) -> Result<Vec<Piece>, Unclosed> {
         pieces.push(Piece::Text(plain));
     }
     Ok(pieces)
+}
+
+/// The expression around byte `at` of a text, to the end of the text where it is not closed: a cursor's, say.
+pub(crate) fn around(text: &str, at: usize) -> Option<Range<usize>> {
+    let mut from = 0;
+    while let Some(found) = text[from..].find(OPEN) {
+        let open = from + found;
+        let start = open + OPEN.len();
+        from = start;
+        if text[..open].ends_with('$') {
+            continue;
+        }
+        let length = hole_length(&text[start..]);
+        let end = length.map_or(text.len(), |length| start + length);
+        if (start..=end).contains(&at) {
+            return Some(start..end);
+        }
+        from = length.map_or(end, |_| end + 2);
+    }
+    None
 }
 
 /// Bytes up to the `}}` that closes the hole; braces and quotes of the expression itself do not close it.
@@ -198,6 +219,24 @@ mod tests {
         let pieces = split("a ${{  b }} c").unwrap();
         assert_eq!(pieces[1], Piece::Hole { text: "b".into(), offset: 7 });
         assert_eq!(split("ab ${{ x }"), Err(Unclosed { offset: 3 }));
+    }
+
+    #[test]
+    fn the_expression_around_a_place() {
+        for (text, expected) in [
+            ("|", None),
+            ("${{ a }}|", None),
+            ("${{ a }|}", None),
+            ("${{|", Some("")),
+            ("|${{ a }}", None),
+            ("a ${{ b }} ${{ steps.| }} c", Some(" steps. ")),
+            ("${{ {'a': '}}|", Some(" {'a': '}}")),
+            ("$${{ a|", None),
+            ("${{ a } |", Some(" a } ")),
+        ] {
+            let (text, at) = (text.replace('|', ""), text.find('|').unwrap());
+            assert_eq!(around(&text, at).map(|range| &text[range]), expected, "{text} at {at}");
+        }
     }
 
     #[test]

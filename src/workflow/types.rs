@@ -156,6 +156,10 @@ pub trait Catalog {
     fn names(&self) -> Vec<String>;
     /// The workflow file behind `uses: ./other.yaml`. The error is a sentence for the author.
     fn workflow(&self, uses: &str) -> Result<WorkflowFile, String>;
+    /// Files beside the workflow file that look like components or workflows, as `uses:` writes them, for suggestions.
+    fn files(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A workflow file that another one uses.

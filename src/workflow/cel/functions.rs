@@ -31,6 +31,86 @@ impl Function {
             .iter()
             .find(|function| function.name == name && (function.method == method || function.name == "size"))
     }
+
+    /// Whether it can be called on a receiver of this type, whatever its further arguments are.
+    pub(crate) fn suits(&self, receiver: &Type) -> bool {
+        let text = || Type::String;
+        let texts = || Type::List(Box::new(Type::String));
+        let further = [vec![], vec![text()], vec![text(), text()], vec![texts()]];
+        let takes = |further: Vec<Type>| {
+            let args: Vec<_> = [receiver.clone()].into_iter().chain(further).collect();
+            (self.ty)(&args).is_some()
+        };
+        (self.method || self.name == "size") && further.into_iter().any(takes)
+    }
+}
+
+/// What is written like a function and is none: it binds a name, or looks at how its argument was written.
+pub struct Form {
+    /// Its name.
+    pub name: &'static str,
+    /// How it is written, for messages and documentation.
+    pub form: &'static str,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+    /// What it is called on; `None` where it has no receiver.
+    pub(crate) receiver: Option<fn(&Type) -> bool>,
+}
+
+/// Every such form, in the order of the documentation.
+pub static FORMS: &[Form] = &[
+    Form {
+        name: "has",
+        form: "has(steps.commit.sha)",
+        doc: "Whether the value is there: of an optional input, an output of a skipped step, or a secret.",
+        receiver: None,
+    },
+    Form {
+        name: "orValue",
+        form: "x.orValue(other)",
+        doc: "The value, or the other one where it is absent.",
+        receiver: Some(|ty| matches!(ty, Type::Option(_))),
+    },
+    Form {
+        name: "hasValue",
+        form: "x.hasValue()",
+        doc: "Whether the value is there.",
+        receiver: Some(|ty| matches!(ty, Type::Option(_))),
+    },
+    Form {
+        name: "map",
+        form: "list.map(x, x.name)",
+        doc: "What the last argument is for each item; with a condition before it, for those that keep it.",
+        receiver: Some(is_many),
+    },
+    Form {
+        name: "filter",
+        form: "list.filter(x, x.size() > 0)",
+        doc: "The items for which the condition holds.",
+        receiver: Some(is_many),
+    },
+    Form {
+        name: "exists",
+        form: "list.exists(x, x == 'a')",
+        doc: "Whether the condition holds for some item.",
+        receiver: Some(is_many),
+    },
+    Form {
+        name: "exists_one",
+        form: "list.exists_one(x, x == 'a')",
+        doc: "Whether the condition holds for exactly one item.",
+        receiver: Some(is_many),
+    },
+    Form {
+        name: "all",
+        form: "list.all(x, x != '')",
+        doc: "Whether the condition holds for every item.",
+        receiver: Some(is_many),
+    },
+];
+
+fn is_many(ty: &Type) -> bool {
+    matches!(ty, Type::List(_) | Type::Map(_) | Type::Any)
 }
 
 macro_rules! text_to_bool {

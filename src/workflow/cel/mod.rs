@@ -10,7 +10,7 @@ pub(crate) mod typing;
 
 pub(crate) use evaluate::{Budget, evaluate, size_of, text_of};
 pub use evaluate::{EvalError, ItemScope, MAX_COST, MAX_VALUE, Scope};
-pub use functions::{FUNCTIONS, Function};
+pub use functions::{FORMS, FUNCTIONS, Form, Function};
 
 use ::cel::Env;
 use ::cel::common::ast::{Expr, IdedExpr, SelectExpr, SourceInfo};

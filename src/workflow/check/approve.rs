@@ -1,6 +1,7 @@
 //! A step that asks a person and waits for the answer.
 
-use super::shape::{self, Keys};
+use super::grammar::{APPROVAL, ON_TIMEOUT};
+use super::shape;
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
@@ -10,13 +11,6 @@ use crate::workflow::model::{Action, Approval};
 use crate::workflow::types::{Field, Type};
 
 const EXAMPLE: &str = "approve: { message: \"Publish?\" }";
-
-const APPROVAL: Keys = Keys {
-    what: "`approve`",
-    known: &["message", "timeout", "on-timeout"],
-    near: &[],
-    later: &["by", "approvers"],
-};
 
 /// What steps after it can read: whether it was approved, what the person said, and who it was.
 pub(super) fn outputs() -> Vec<Field> {
@@ -38,7 +32,7 @@ pub(super) fn approve(
     let timeout_ms = fields.get("timeout").and_then(|entry| shape::duration(report, entry));
     let mut approve_on_timeout = false;
     if let Some(entry) = fields.get("on-timeout") {
-        let word = shape::word(report, entry, &["reject", "approve"]);
+        let word = shape::word(report, entry, &ON_TIMEOUT);
         approve_on_timeout = word.is_some_and(|word| word == "approve");
         if fields.get("timeout").is_none() {
             report

@@ -1,7 +1,8 @@
 //! `cache:` of a call: when the outputs of an earlier call are taken in place of a call.
 
 use super::constant::constant;
-use super::shape::{self, Keys};
+use super::grammar::CACHE;
+use super::shape;
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage, Wanted};
 use crate::workflow::code;
@@ -10,8 +11,6 @@ use crate::workflow::file::{Entry, Kind};
 use crate::workflow::model::{Cache, Expression};
 
 const EXAMPLE: &str = "cache: { key: [inputs.repo] }";
-
-const CACHE: Keys = Keys { what: "`cache`", known: &["key", "ttl", "bypass"], near: &[], later: &[] };
 
 /// Reads `cache:`. `None` where it has no key, which is reported.
 pub(super) fn cache(

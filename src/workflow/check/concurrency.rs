@@ -1,6 +1,7 @@
 //! `concurrency:`, of a workflow and of steps: how many of one group are at work at once.
 
-use super::shape::{self, Keys};
+use super::grammar::{CONCURRENCY, ON_CONFLICT};
+use super::shape;
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
@@ -14,13 +15,6 @@ const MAX_LIMIT: u32 = 10_000;
 
 const EXAMPLE: &str = "concurrency: { group: \"deploy\", limit: 1 }";
 
-const CONCURRENCY: Keys = Keys {
-    what: "`concurrency`",
-    known: &["group", "limit", "on-conflict", "timeout"],
-    near: &[],
-    later: &[],
-};
-
 /// Reads `concurrency:`. `None` where it names no group, which is reported.
 pub(super) fn concurrency(
     report: &mut Report,
@@ -33,9 +27,7 @@ pub(super) fn concurrency(
     let limit = fields.get("limit").and_then(|entry| {
         shape::whole(report, entry, 1..=MAX_LIMIT, "it is how many of the group are at work at once")
     });
-    let on_conflict = fields
-        .get("on-conflict")
-        .and_then(|entry| shape::word(report, entry, &["queue", "reject", "cancel-old"]));
+    let on_conflict = fields.get("on-conflict").and_then(|entry| shape::word(report, entry, &ON_CONFLICT));
     let on_conflict = match on_conflict.as_deref() {
         Some("reject") => OnConflict::Reject,
         Some("cancel-old") => OnConflict::CancelOld,

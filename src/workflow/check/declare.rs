@@ -1,6 +1,7 @@
 //! The declarations of a workflow: inputs with their types and limits, and where secrets come from.
 
-use super::shape::{self, Keys};
+use super::grammar::{FIELD, INPUT, SECRET, TYPES};
+use super::shape;
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
@@ -12,38 +13,6 @@ use crate::workflow::model::{Input, SecretSource, Template};
 use crate::workflow::suggest;
 use crate::workflow::types::{Field, Type};
 use indexmap::{IndexMap, IndexSet};
-
-const TYPES: [&str; 10] =
-    ["string", "int", "float", "bool", "duration", "size", "enum", "list", "object", "json"];
-
-const INPUT: Keys = Keys {
-    what: "an input",
-    known: &[
-        "type",
-        "default",
-        "optional",
-        "pattern",
-        "min",
-        "max",
-        "multiline",
-        "description",
-        "fields",
-        "items",
-        "values",
-    ],
-    near: &[],
-    later: &["secret", "deprecated", "examples"],
-};
-
-const FIELD: Keys = Keys {
-    what: "a type",
-    known: &["type", "optional", "description", "fields", "items", "values"],
-    near: &[],
-    later: &["default", "pattern", "min", "max"],
-};
-
-const SECRET: Keys =
-    Keys { what: "a secret", known: &["from", "optional", "description"], near: &[], later: &[] };
 
 /// Reads `inputs:`. An input whose type is wrong has the type `None`, so that its uses are not reported too.
 pub(super) fn inputs(

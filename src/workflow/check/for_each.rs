@@ -1,7 +1,8 @@
 //! A loop: steps done once for each item of a list, and what the rest of the file sees of them.
 
+use super::grammar::{EACH, ON_FAILURE};
 use super::raw::{Does, RawStep};
-use super::shape::{self, Fields, Keys};
+use super::shape::{self, Fields};
 use super::step::Around;
 use super::value::{Values, only_expression};
 use super::world::{KnownSteps, View, World};
@@ -15,6 +16,7 @@ use crate::workflow::model::{Action, Expression, ForEach};
 use crate::workflow::types::{Field, Type};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Items at once where the file does not say.
@@ -32,13 +34,6 @@ const EXAMPLE: &str = "for-each: { item: repo, in: \"${{ inputs.repos }}\", key:
 /// Names that a loop's item cannot have.
 const TAKEN: [&str; 6] = ["inputs", "steps", "run", "secrets", "event", "optional"];
 
-const FOR_EACH: Keys = Keys {
-    what: "`for-each`",
-    known: &["item", "in", "key", "parallel", "on-failure"],
-    near: &[],
-    later: &[],
-};
-
 /// Checks a loop. `None` where it does not say over what it goes, which is reported.
 pub(super) fn for_each(
     report: &mut Report,
@@ -49,14 +44,13 @@ pub(super) fn for_each(
     usage: &mut Usage,
 ) -> Option<Action> {
     let entries = shape::mapping(report, entry, EXAMPLE)?;
-    let fields = shape::fields(report, entries, &FOR_EACH);
+    let fields = shape::fields(report, entries, &EACH);
     missing(report, entry, &fields);
     let item = fields.get("item").and_then(|entry| item(report, entry, world));
     let parallel = fields.get("parallel").and_then(|entry| {
         shape::whole(report, entry, 1..=MAX_PARALLEL, "it is how many items are at work at once")
     });
-    let on_failure =
-        fields.get("on-failure").and_then(|entry| shape::word(report, entry, &["stop", "continue"]));
+    let on_failure = fields.get("on-failure").and_then(|entry| shape::word(report, entry, &ON_FAILURE));
     let list = fields.get("in").and_then(|entry| list(report, entry, names, usage));
     let (items, ty) = list.map_or((None, None), |(items, ty)| (Some(items), ty));
     // Without the item's name every use of it would be reported as well.
@@ -218,8 +212,16 @@ pub(super) fn outputs_of_loops<'n>(
     }
 }
 
+/// The name of a loop's item and where it stands, whether it is a good one or not.
+pub(super) fn item_name(entry: &Entry) -> Option<(&str, Range<usize>)> {
+    let Kind::Map(entries) = &entry.value.kind else { return None };
+    let item = entries.iter().find(|entry| entry.key == "item")?;
+    let Kind::Scalar { text, .. } = &item.value.kind else { return None };
+    Some((text, item.value.span.clone()))
+}
+
 /// The type of the items of a loop as far as it can be known without reporting anything, and what it depends on.
-fn item_type(
+pub(super) fn item_type(
     raw: &RawStep<'_>,
     known: &KnownSteps<'_>,
     inputs: &IndexMap<String, Option<Type>>,

@@ -1,7 +1,8 @@
 //! Answers that stand in for steps, for trying a workflow out: read from a file of their own and held to the types of
 //! the steps' outputs.
 
-use super::shape::{self, Keys};
+use super::grammar::{ANSWER, ERROR};
+use super::shape;
 use super::value::Values;
 use crate::id::StepId;
 use crate::step::{ErrorKind, StepError};
@@ -18,9 +19,6 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 const EXAMPLE: &str = "clone: { outputs: { path: /workspace/app } }";
-const ANSWER: Keys = Keys { what: "an answer", known: &["outputs", "error"], near: &[], later: &[] };
-const ERROR: Keys = Keys { what: "`error`", known: &["kind", "message"], near: &[], later: &[] };
-
 /// Reads the text of a file of answers: by step, or `step[item]` for one item of a loop, one answer or a list of them,
 /// one an attempt; the last one repeats.
 ///

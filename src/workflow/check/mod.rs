@@ -11,7 +11,9 @@ mod constant;
 mod credential;
 mod declare;
 mod for_each;
+pub(crate) mod grammar;
 mod handles;
+mod keys;
 mod mock;
 mod order;
 mod permission;
@@ -22,6 +24,7 @@ mod schedule;
 mod shape;
 mod step;
 mod sub_workflow;
+pub(crate) mod survey;
 mod trigger;
 mod uses;
 mod value;
@@ -36,37 +39,19 @@ use super::file::{self, Entry, Kind};
 use super::model::{Output, Workflow};
 use super::types::{Catalog, Type};
 use crate::id::StepId;
+pub(crate) use grammar::WORKFLOW;
 use indexmap::{IndexMap, IndexSet};
-use shape::Keys;
+pub(crate) use keys::{Key, Keys, Shape};
 use step::Around;
+pub(crate) use sub_workflow::KINDS as SUB_WORKFLOW_KINDS;
 use sub_workflow::{Nest, Workflows};
-pub(crate) use uses::MAJOR;
+pub(crate) use survey::Survey;
+pub(crate) use uses::{MAJOR, names_workflow};
 use value::Values;
 use world::{View, World};
 
 /// Milliseconds that `finally` may take: it must not keep a run that is over.
 const FINALLY_TIMEOUT_MS: u64 = 5 * 60 * 1000;
-
-const WORKFLOW: Keys = Keys {
-    what: "a workflow",
-    known: &[
-        "harvest",
-        "name",
-        "description",
-        "on",
-        "inputs",
-        "secrets",
-        "concurrency",
-        "timeout",
-        "permissions",
-        "sandboxes",
-        "steps",
-        "finally",
-        "outputs",
-    ],
-    near: &[],
-    later: &["env", "defaults", "version"],
-};
 
 /// What came of checking a file.
 #[derive(Debug)]

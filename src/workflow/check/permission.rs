@@ -1,5 +1,6 @@
 //! `permissions:`, the ambient powers that a file grants.
 
+use super::grammar::PERMISSIONS;
 use super::shape;
 use crate::step::Permission;
 use crate::workflow::code;
@@ -7,8 +8,6 @@ use crate::workflow::diagnostic::Report;
 use crate::workflow::file::{Entry, Kind, Node};
 use crate::workflow::suggest;
 use indexmap::IndexSet;
-
-const NAMES: [&str; 7] = ["sandboxes", "images", "volumes", "repos", "scratch", "http", "reveal"];
 
 /// Reads a list of names and one-key maps.
 pub(super) fn read(report: &mut Report, entry: &Entry, secrets: &IndexSet<String>) -> Vec<Permission> {
@@ -58,7 +57,7 @@ fn permission(report: &mut Report, node: &Node, secrets: &IndexSet<String>) -> O
         Some(permission)
     };
     // A misspelled one is taken for what it seems to mean: otherwise all that needs it would be reported too.
-    let name = match NAMES.contains(&name) {
+    let name = match PERMISSIONS.contains(&name) {
         true => name,
         false => unknown(report, name, span.clone())?,
     };
@@ -98,6 +97,6 @@ fn permission(report: &mut Report, node: &Node, secrets: &IndexSet<String>) -> O
 fn unknown(report: &mut Report, name: &str, span: std::ops::Range<usize>) -> Option<&'static str> {
     report
         .add(code::UNKNOWN_PERMISSION, span, format!("there is no permission `{name}`"))
-        .suggest(suggest::help("the permissions are", name, NAMES));
-    suggest::nearest(name, NAMES)
+        .suggest(suggest::help("the permissions are", name, PERMISSIONS));
+    suggest::nearest(name, PERMISSIONS)
 }

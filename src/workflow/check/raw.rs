@@ -1,7 +1,9 @@
 //! From the mappings of a file to steps whose shape is known and whose references are not yet: what each does, which
 //! of its keys have a place beside that, and that no two share a name.
 
-use super::shape::{self, Fields, Keys};
+use super::grammar::{APPROVE, CALL, LOOP, SUB_WORKFLOW};
+use super::keys::Keys;
+use super::shape::{self, Fields};
 use super::sub_workflow::{self, SubFile};
 use super::uses::{self, Called};
 use crate::workflow::code;
@@ -14,52 +16,6 @@ use std::sync::Arc;
 
 /// The keys that say what a step does. A step has one of them.
 const ACTIONS: [&str; 3] = ["uses", "approve", "for-each"];
-
-const LATER: &[&str] = &["env", "name", "description", "run"];
-
-const CALL: Keys = Keys {
-    what: "a step",
-    known: &[
-        "uses",
-        "with",
-        "sandbox",
-        "sandboxes",
-        "secrets",
-        "needs",
-        "if",
-        "timeout",
-        "idle-timeout",
-        "retry",
-        "permissions",
-        "continue-on-error",
-        "concurrency",
-        "cache",
-        "idempotency-key",
-    ],
-    near: &["approve", "for-each", "steps"],
-    later: LATER,
-};
-
-const WORKFLOW: Keys = Keys {
-    what: "a step that runs a workflow",
-    known: &["uses", "with", "needs", "if", "timeout", "retry", "continue-on-error", "concurrency"],
-    near: &[],
-    later: LATER,
-};
-
-const APPROVE: Keys = Keys {
-    what: "a step that asks for approval",
-    known: &["approve", "needs", "if", "continue-on-error"],
-    near: &[],
-    later: LATER,
-};
-
-const FOR_EACH: Keys = Keys {
-    what: "a loop",
-    known: &["for-each", "steps", "needs", "if", "continue-on-error"],
-    near: &[],
-    later: LATER,
-};
 
 /// A step whose shape is known and whose references are not yet.
 pub(super) struct RawStep<'n> {
@@ -84,13 +40,22 @@ pub(super) enum Does<'n> {
     ForEach { entry: &'n Entry, steps: Vec<RawStep<'n>> },
 }
 
+/// The keys of steps of every kind.
+fn all_keys() -> impl Iterator<Item = &'static str> + Clone {
+    CALL.names().chain(APPROVE.names()).chain(LOOP.names())
+}
+
+/// Whether it is a key of some kind of step.
+fn some_step_has(key: &str) -> bool {
+    all_keys().any(|known| known == key)
+}
+
 /// The key that says what a step does which a misspelled one seems to mean.
 fn meant_action(entry: &Entry) -> Option<&'static str> {
-    let all = [CALL.known, APPROVE.known, FOR_EACH.known].concat();
-    if all.contains(&entry.key.as_str()) {
+    if some_step_has(&entry.key) {
         return None;
     }
-    suggest::nearest(&entry.key, all).filter(|near| ACTIONS.contains(near))
+    suggest::nearest(&entry.key, all_keys()).filter(|near| ACTIONS.contains(near))
 }
 
 /// What a step does of which that is not known; why is reported.
@@ -193,11 +158,11 @@ impl<'n> Reader<'_, 'n, '_, '_> {
         };
         let is_workflow = |entry: &&Entry| matches!(&entry.value.kind, Kind::Scalar { text, .. } if uses::names_workflow(text));
         let keys = if get("for-each").is_some() {
-            &FOR_EACH
+            &LOOP
         } else if get("approve").is_some() {
             &APPROVE
         } else if get("uses").filter(is_workflow).is_some() {
-            &WORKFLOW
+            &SUB_WORKFLOW
         } else {
             &CALL
         };
@@ -224,7 +189,7 @@ impl<'n> Reader<'_, 'n, '_, '_> {
     fn says_what_it_does(&mut self, entry: &Entry, entries: &[Entry]) {
         let nearly = |entry: &Entry| {
             let key = entry.key.as_str();
-            ACTIONS.contains(&key) || LATER.contains(&key) || meant_action(entry).is_some()
+            ACTIONS.contains(&key) || CALL.later.contains(&key) || meant_action(entry).is_some()
         };
         if entries.iter().any(|entry| nearly(entry) || entry.key == "steps") {
             return;
@@ -297,10 +262,7 @@ impl<'n> Reader<'_, 'n, '_, '_> {
 
     /// The entries whose keys have a place in a step of this kind, and those that no step has.
     fn fitting(&mut self, entries: &'n [Entry], keys: &Keys) -> Vec<&'n Entry> {
-        let everywhere = [CALL.known, APPROVE.known, FOR_EACH.known].concat();
-        let foreign = |entry: &Entry| {
-            everywhere.contains(&entry.key.as_str()) && !keys.known.contains(&entry.key.as_str())
-        };
+        let foreign = |entry: &Entry| some_step_has(&entry.key) && keys.find(&entry.key).is_none();
         for entry in entries.iter().filter(|entry| foreign(entry)) {
             self.out_of_place(entry, keys);
         }
@@ -309,20 +271,20 @@ impl<'n> Reader<'_, 'n, '_, '_> {
 
     fn out_of_place(&mut self, entry: &Entry, keys: &Keys) {
         let key = entry.key.as_str();
-        let listed = suggest::listed(keys.known.iter().copied().filter(|key| !ACTIONS.contains(key)));
-        let (message, help) = match keys.known {
-            known if known == FOR_EACH.known => (
+        let listed = suggest::listed(keys.names().filter(|key| !ACTIONS.contains(key)));
+        let (message, help) = match keys {
+            keys if std::ptr::eq(keys, &LOOP) => (
                 format!("`{key}` has no place beside `for-each`"),
                 format!("write it in the steps of the loop; beside `for-each` stand {listed}"),
             ),
-            known if known == APPROVE.known => (
+            keys if std::ptr::eq(keys, &APPROVE) => (
                 format!("`{key}` has no place beside `approve`"),
                 match key {
                     "timeout" => "write `approve: { message: ..., timeout: 24h }`".to_owned(),
                     _ => format!("remove it; beside `approve` stand {listed}"),
                 },
             ),
-            known if known == WORKFLOW.known => (
+            keys if std::ptr::eq(keys, &SUB_WORKFLOW) => (
                 format!("`{key}` has no place in {}", keys.what),
                 match key {
                     "sandbox" | "sandboxes" | "secrets" | "permissions" => {

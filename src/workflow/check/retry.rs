@@ -1,6 +1,7 @@
 //! How long attempts may take, and when another one follows.
 
-use super::shape::{self, Fields, Keys};
+use super::grammar::{BACKOFF, JITTER, RETRY};
+use super::shape::{self, Fields};
 use crate::step::ErrorKind;
 use crate::workflow::code;
 use crate::workflow::diagnostic::Report;
@@ -11,12 +12,6 @@ use crate::workflow::types::Type;
 
 /// Most attempts of one step; beyond that a schedule is what is meant.
 const MAX_ATTEMPTS: u32 = 100;
-
-const RETRY: Keys =
-    Keys { what: "`retry`", known: &["attempts", "backoff", "on"], near: &[], later: &["resume"] };
-
-const BACKOFF: Keys =
-    Keys { what: "`backoff`", known: &["first", "factor", "max", "jitter"], near: &[], later: &[] };
 
 /// `timeout`, `idle-timeout` and `retry` of a step. `own` are the kinds of error that `who` raises by itself; `None`
 /// where they are not known, for a reason that is reported.
@@ -111,7 +106,7 @@ fn backoff(report: &mut Report, fields: &Fields<'_>, retry: &mut Retry) {
         retry.first_ms = retry.first_ms.min(max);
     }
     if let Some(entry) = fields.get("jitter") {
-        let jitter = Type::Enum(vec!["none".into(), "full".into()]);
+        let jitter = Type::Enum(JITTER.map(str::to_owned).to_vec());
         retry.jitter = shape::scalar(report, entry, &jitter, "full").is_none_or(|value| value == "full");
     }
 }

@@ -1,6 +1,7 @@
 //! The sandboxes of a workflow.
 
-use super::shape::{self, Keys};
+use super::grammar::{IMAGE, NETWORK, SANDBOX};
+use super::shape;
 use super::value::Values;
 use crate::network::Network;
 use crate::workflow::cel::typing::{Names, Usage};
@@ -15,17 +16,6 @@ use std::collections::BTreeMap;
 
 /// The name of the sandbox of a workflow that declares none.
 pub(super) const DEFAULT_NAME: &str = "box";
-
-const SANDBOX: Keys = Keys {
-    what: "a sandbox",
-    known: &["image", "volumes", "env", "cpu", "memory", "network", "timeout", "workdir", "user", "keep"],
-    near: &[],
-    later: &["idle-timeout", "gpu", "region", "secrets", "ports"],
-};
-
-const IMAGE: Keys = Keys { what: "an image", known: &["ref", "fallback"], near: &[], later: &[] };
-
-const NETWORK: Keys = Keys { what: "a network", known: &["allow"], near: &[], later: &["deny"] };
 
 /// A sandbox with this machine's own userland and no network.
 pub(super) fn plain() -> SandboxTemplate {

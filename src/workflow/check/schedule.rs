@@ -1,7 +1,8 @@
 //! A schedule: intervals, or cron expressions in a time zone, both as they are known to the crates that will carry them
 //! out.
 
-use super::shape::{self, Fields, Keys};
+use super::grammar::{CATCHUP, KEEP, OVERLAP};
+use super::shape::{self, Fields};
 use super::trigger::Item;
 use crate::workflow::code;
 use crate::workflow::diagnostic::Report;
@@ -32,26 +33,6 @@ const MAX_CRON: usize = 200;
 /// hold every date that there is.
 const PROBE_YEAR: i16 = 4_900;
 
-pub(super) const SCHEDULE: Keys = Keys {
-    what: "a schedule",
-    known: &[
-        "id",
-        "every",
-        "cron",
-        "time-zone",
-        "offset",
-        "jitter",
-        "overlap",
-        "catchup",
-        "pause-after-failures",
-        "inputs",
-    ],
-    near: &[],
-    later: &["start", "end", "timezone"],
-};
-
-const CATCHUP: Keys = Keys { what: "`catchup`", known: &["window", "keep"], near: &[], later: &[] };
-
 /// Reads a schedule but for its name and inputs. `None` where it has no times, which is reported.
 pub(super) fn schedule(report: &mut Report, item: &Item<'_>) -> Option<Schedule> {
     let fields = &item.fields;
@@ -60,10 +41,7 @@ pub(super) fn schedule(report: &mut Report, item: &Item<'_>) -> Option<Schedule>
     if let (Some(Times::Every { every_ms, .. }), Some(entry)) = (&times, fields.get("jitter")) {
         shorter(report, entry, jitter_ms, *every_ms);
     }
-    let overlap = fields.get("overlap").and_then(|entry| {
-        const WORDS: [&str; 5] = ["skip", "buffer-one", "buffer-all", "cancel-other", "allow-all"];
-        shape::word(report, entry, &WORDS)
-    });
+    let overlap = fields.get("overlap").and_then(|entry| shape::word(report, entry, &OVERLAP));
     let overlap = match overlap.as_deref() {
         Some("buffer-one") => Overlap::BufferOne,
         Some("buffer-all") => Overlap::BufferAll,
@@ -254,7 +232,7 @@ fn catchup(report: &mut Report, entry: &Entry) -> (u64, Keep) {
         }
         Some(window)
     });
-    let keep = fields.get("keep").and_then(|entry| shape::word(report, entry, &["latest", "all", "none"]));
+    let keep = fields.get("keep").and_then(|entry| shape::word(report, entry, &KEEP));
     let keep = match keep.as_deref() {
         Some("all") => Keep::All,
         Some("none") => Keep::None,

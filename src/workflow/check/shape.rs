@@ -1,5 +1,6 @@
 //! Reading mappings by their keys: what is unknown, what comes later, what is written in the wrong spelling.
 
+use super::keys::Keys;
 use crate::workflow::code;
 use crate::workflow::diagnostic::{Diagnostic, Report};
 use crate::workflow::file::{Entry, Kind, Node};
@@ -8,17 +9,6 @@ use crate::workflow::suggest;
 use crate::workflow::types::Type;
 use serde_json::Value;
 use std::ops::Range;
-
-/// The keys of one kind of mapping.
-pub(super) struct Keys {
-    /// What the mapping is, for messages: `a step`.
-    pub(super) what: &'static str,
-    pub(super) known: &'static [&'static str],
-    /// Keys that a misspelled key may have meant, though it has no place here.
-    pub(super) near: &'static [&'static str],
-    /// Keys of the language that this version does not carry out: refused, never ignored.
-    pub(super) later: &'static [&'static str],
-}
 
 /// A mapping whose keys are known.
 pub(super) struct Fields<'n> {
@@ -60,7 +50,7 @@ pub(super) fn fields<'n>(
     keys: &Keys,
 ) -> Fields<'n> {
     let entries: Vec<&'n Entry> = entries.into_iter().collect();
-    let exact = |entry: &Entry| keys.known.iter().copied().find(|key| *key == entry.key);
+    let exact = |entry: &Entry| keys.find(&entry.key).map(|key| key.name);
     let mut fields: Vec<(&'static str, &'n Entry)> =
         entries.iter().filter_map(|entry| Some((exact(entry)?, *entry))).collect();
     for entry in entries.iter().copied().filter(|entry| exact(entry).is_none()) {
@@ -76,16 +66,16 @@ pub(super) fn fields<'n>(
 /// Reports a key that a mapping does not have; the key that it seems to mean.
 fn unknown(report: &mut Report, entry: &Entry, keys: &Keys, entries: &[&Entry]) -> Option<&'static str> {
     let key = entry.key.as_str();
-    let listed = suggest::listed(keys.known.iter().copied());
+    let listed = suggest::listed(keys.names());
     if keys.later.contains(&key) {
         report
             .add(code::UNSUPPORTED, entry.key_span.clone(), format!("`{key}` is not supported yet"))
             .help(format!("remove it; {} has the keys {listed}", keys.what));
         return None;
     }
-    let known = |wanted: &str| keys.known.iter().copied().find(|key| *key == wanted);
+    let known = |wanted: &str| keys.find(wanted).map(|key| key.name);
     let respelled = key.replace('_', "-");
-    if [keys.known, keys.near, keys.later].concat().contains(&respelled.as_str()) {
+    if known(&respelled).is_some() || [keys.near, keys.later].concat().contains(&respelled.as_str()) {
         let message = format!("unknown key `{key}`: keys of the grammar are written with hyphens");
         let diagnostic = report.add(code::UNKNOWN_KEY, entry.key_span.clone(), message);
         diagnostic.help(format!("write `{respelled}`")).fix(respelled.clone());
@@ -97,7 +87,7 @@ fn unknown(report: &mut Report, entry: &Entry, keys: &Keys, entries: &[&Entry]) 
         entry.key_span.clone(),
         format!("unknown key `{key}` in {}", keys.what),
     );
-    let all = keys.known.iter().chain(keys.near).copied();
+    let all = keys.names().chain(keys.near.iter().copied());
     let near = suggest::nearest(key, all.clone());
     if near.is_some() {
         let help = suggest::help("the keys are", key, all);

@@ -28,6 +28,9 @@ const MAX_DEFINITION: usize = 2 << 20;
 /// Most types that the types of a file's outputs may be built of; they become part of other types.
 const MAX_OUTPUT_TYPES: usize = 1_000;
 
+/// The kinds of error with which the run of another workflow ends.
+pub(crate) const KINDS: [&str; 2] = ["failed", "rejected"];
+
 /// A checked workflow file that another one uses.
 #[derive(Debug)]
 pub(super) struct SubFile {
@@ -270,7 +273,7 @@ pub(super) fn sub_workflow(
     let inputs = &file.definition.inputs;
     let lacking: Vec<_> = missing(inputs, entries).into_iter().map(|name| (name, &inputs[name].ty)).collect();
     arguments::missing(report, raw, uses, &lacking);
-    let own = ["failed", "rejected"].map(ErrorKind::new);
+    let own = KINDS.map(ErrorKind::new);
     let attempts = retry::attempts(report, &raw.fields, uses, Some(&own));
     let concurrency =
         raw.fields.get("concurrency").and_then(|entry| concurrency::concurrency(report, entry, names, usage));

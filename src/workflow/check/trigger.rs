@@ -1,8 +1,10 @@
 //! `on:`, what starts runs by itself: schedules, webhooks and the end of other workflows' runs.
 
 use super::constant::constant;
+use super::grammar::{COMPLETION, ON, SCHEDULE, STATUSES, VERIFY, WEBHOOK};
+use super::keys::Keys;
 use super::schedule;
-use super::shape::{self, Fields, Keys};
+use super::shape::{self, Fields};
 use super::sub_workflow::{THIS, argument, missing};
 use super::value::Values;
 use crate::workflow::cel::typing::{Names, Usage};
@@ -24,37 +26,10 @@ const MAX_PATH: usize = 200;
 /// Most triggers of one kind in a file: each is a thing that a server keeps an eye on.
 const MAX_TRIGGERS: usize = 100;
 
-/// How runs end, as `run.status` has it.
-const STATUSES: [&str; 4] = ["succeeded", "failed", "cancelled", "timed_out"];
-
 const SCHEDULE_EXAMPLE: &str =
     "schedule: [{ id: nightly, cron: \"30 2 * * *\", time-zone: Europe/Stockholm }]";
 const WEBHOOK_EXAMPLE: &str = "webhook: [{ id: push, path: /hooks/push, verify: { hmac-sha256: SECRET } }]";
 const WORKFLOW_EXAMPLE: &str = "workflow: [{ name: other, status: succeeded }]";
-
-const ON: Keys = Keys {
-    what: "`on`",
-    known: &["schedule", "webhook", "workflow"],
-    near: &[],
-    later: &["push", "pull-request", "file"],
-};
-
-const WEBHOOK: Keys = Keys {
-    what: "a webhook",
-    known: &["id", "path", "verify", "if", "inputs"],
-    near: &[],
-    later: &["method", "schema"],
-};
-
-const VERIFY: Keys =
-    Keys { what: "`verify`", known: &["hmac-sha256"], near: &[], later: &["hmac-sha1", "bearer", "none"] };
-
-const COMPLETION: Keys = Keys {
-    what: "a trigger by another workflow",
-    known: &["name", "status", "inputs"],
-    near: &[],
-    later: &["if"],
-};
 
 /// What triggers refer to.
 pub(super) struct Started<'w> {
@@ -80,7 +55,7 @@ pub(super) fn triggers(
     let fields = shape::fields(report, entries, &ON);
     let mut triggers = Vec::new();
     let mut ids = IndexMap::new();
-    for item in list(report, &fields, "schedule", SCHEDULE_EXAMPLE, &schedule::SCHEDULE) {
+    for item in list(report, &fields, "schedule", SCHEDULE_EXAMPLE, &SCHEDULE) {
         let id = id(report, &item, &mut ids);
         let inputs = inputs(report, &item, &[], started, usage);
         if let (Some(schedule), Some(id)) = (schedule::schedule(report, &item), id) {

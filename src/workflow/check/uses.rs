@@ -92,7 +92,7 @@ impl<'c> Components<'c> {
 }
 
 /// Whether `uses:` names a workflow file and no component.
-pub(super) fn names_workflow(text: &str) -> bool {
+pub(crate) fn names_workflow(text: &str) -> bool {
     let path = text.split(['#', '@']).next().unwrap_or_default();
     !text.contains("://") && (path.ends_with(".yaml") || path.ends_with(".yml"))
 }

@@ -1,6 +1,7 @@
 //! The pieces that schemas are made of.
 
 use super::value;
+use crate::workflow::check::Keys;
 use crate::workflow::types::Type;
 use serde_json::{Map, Value, json};
 
@@ -24,6 +25,30 @@ pub(super) fn object(properties: &[(&str, Value)], required: &[&str]) -> Value {
         schema["required"] = json!(required);
     }
     schema
+}
+
+/// A mapping with the keys of these tables, each with what the table says of it, and with others that describe
+/// themselves.
+pub(super) fn keyed<'k>(tables: &[&Keys], properties: &[(&'k str, Value)], required: &[&str]) -> Value {
+    let known = |name: &str| tables.iter().find_map(|keys| keys.find(name));
+    debug_assert!(
+        tables
+            .iter()
+            .flat_map(|keys| keys.names())
+            .all(|key| properties.iter().any(|(name, _)| *name == key)),
+        "a key is missing in the schema of {}",
+        tables[0].what
+    );
+    let described = |(name, schema): &(&'k str, Value)| match known(name) {
+        Some(key) => (*name, about(key.doc, schema.clone())),
+        None => (*name, schema.clone()),
+    };
+    object(&properties.iter().map(described).collect::<Vec<_>>(), required)
+}
+
+/// What the table says of a key.
+pub(super) fn doc(keys: &Keys, name: &str) -> &'static str {
+    keys.find(name).map_or("", |key| key.doc)
 }
 
 /// A mapping of names that the author chooses to such values.

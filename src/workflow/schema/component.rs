@@ -1,11 +1,11 @@
 //! `uses:`, and what follows from it: arguments, slots, sandboxes and error kinds by the types of the function.
 
 use super::build::{about, map, names, object, one_or_several, words};
-use super::doc;
 use super::step::retry;
 use super::value::with_holes;
 use crate::step::ErrorKind;
 use crate::workflow::check::MAJOR;
+use crate::workflow::doc;
 use crate::workflow::types::{ComponentType, FunctionType, Type};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;

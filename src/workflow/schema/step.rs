@@ -1,9 +1,15 @@
 //! A step: what it does, when, and how often.
 
-use super::build::{about, bare, count, literal, map, names, object, one_or_several, text, words, words_or};
+use super::build::{
+    about, bare, count, doc, keyed, literal, map, names, one_or_several, text, words, words_or,
+};
 use super::component::Known;
 use super::declare;
 use super::value::with_holes;
+use crate::workflow::check::grammar::{
+    APPROVAL, APPROVE, BACKOFF, CACHE, CALL, CONCURRENCY, EACH, JITTER, LOOP, ON_CONFLICT, ON_FAILURE,
+    ON_TIMEOUT, RETRY,
+};
 use crate::workflow::types::Type;
 use serde_json::{Value, json};
 
@@ -17,56 +23,27 @@ const MAX_AT_ONCE: u32 = 10_000;
 const ACTIONS: [&str; 3] = ["uses", "approve", "for-each"];
 
 pub(super) fn step(known: &Known) -> Value {
-    let mut schema = object(
+    let mut schema = keyed(
+        &[&CALL, &APPROVE, &LOOP],
         &[
             ("uses", known.uses()),
-            (
-                "with",
-                about(
-                    "The arguments of the function, by parameter, or the inputs of the workflow.",
-                    map(names(), json!({})),
-                ),
-            ),
+            ("with", map(names(), json!({}))),
             ("approve", approve()),
             ("for-each", for_each()),
-            (
-                "steps",
-                about(
-                    "What is done for each item, by name.",
-                    map(names(), json!({ "$ref": "#/definitions/step" })),
-                ),
-            ),
-            ("sandbox", about("The sandbox it works in; needed where the workflow has several.", names())),
-            (
-                "sandboxes",
-                about("The sandboxes of a function that takes several, by parameter.", map(names(), names())),
-            ),
-            ("secrets", about("Which secret each slot of the function is given.", map(json!({}), names()))),
-            (
-                "needs",
-                about(
-                    "Steps that must have ended well, or been skipped, before it starts. A reference orders without it.",
-                    one_or_several(names()),
-                ),
-            ),
-            ("if", about("It runs only where this holds: an expression without `${{ }}`.", bare())),
-            ("timeout", about("How long one attempt may take.", literal(&Type::Duration))),
-            (
-                "idle-timeout",
-                about("How long an attempt may say nothing before it is stopped.", literal(&Type::Duration)),
-            ),
+            ("steps", map(names(), json!({ "$ref": "#/definitions/step" }))),
+            ("sandbox", names()),
+            ("sandboxes", map(names(), names())),
+            ("secrets", map(json!({}), names())),
+            ("needs", one_or_several(names())),
+            ("if", bare()),
+            ("timeout", literal(&Type::Duration)),
+            ("idle-timeout", literal(&Type::Duration)),
             ("retry", retry(&one_or_several(json!({ "type": "string", "pattern": "^[a-z][a-z0-9-]*$" })))),
-            ("continue-on-error", about("Whether the run goes on where it fails.", literal(&Type::Bool))),
-            ("concurrency", concurrency("How many steps of one group may be at work at once.")),
+            ("continue-on-error", literal(&Type::Bool)),
+            ("concurrency", concurrency()),
             ("cache", cache()),
-            (
-                "idempotency-key",
-                about("Names the side effect, so that whoever carries it out can tell a repetition.", text()),
-            ),
-            (
-                "permissions",
-                declare::permissions("What it may do beyond its sandbox; replaces the list at the top."),
-            ),
+            ("idempotency-key", text()),
+            ("permissions", declare::permissions()),
         ],
         &[],
     );
@@ -90,41 +67,22 @@ pub(super) fn step(known: &Known) -> Value {
 
 /// `retry:`, with the schema of the kinds that `on` may name.
 pub(super) fn retry(kinds: &Value) -> Value {
-    let backoff = object(
+    let backoff = keyed(
+        &[&BACKOFF],
         &[
-            (
-                "first",
-                about(
-                    "The wait before the second attempt.",
-                    with_default(literal(&Type::Duration), "1s".into()),
-                ),
-            ),
-            (
-                "factor",
-                about(
-                    "Each further wait is this many times the one before.",
-                    with_default(literal(&Type::Float), 2.into()),
-                ),
-            ),
-            ("max", about("The longest wait.", with_default(literal(&Type::Duration), "1m".into()))),
-            (
-                "jitter",
-                about(
-                    "Whether a wait is drawn between zero and its full length.",
-                    words_or(&["full", "none"], "full"),
-                ),
-            ),
+            ("first", with_default(literal(&Type::Duration), "1s".into())),
+            ("factor", with_default(literal(&Type::Float), 2.into())),
+            ("max", with_default(literal(&Type::Duration), "1m".into())),
+            ("jitter", words_or(&JITTER, "full")),
         ],
         &[],
     );
-    let retry = object(
+    let retry = keyed(
+        &[&RETRY],
         &[
-            ("attempts", about("How many attempts there are, the first one too.", count(MAX_ATTEMPTS))),
-            ("backoff", about("How long to wait between attempts.", backoff)),
-            (
-                "on",
-                about("Kinds of error that are retried; all but `cancelled` where not given.", kinds.clone()),
-            ),
+            ("attempts", count(MAX_ATTEMPTS)),
+            ("backoff", backoff),
+            ("on", kinds.clone()),
             (
                 "resume",
                 about("What the next attempt goes on with: the agent's session.", words(&["session"])),
@@ -132,80 +90,55 @@ pub(super) fn retry(kinds: &Value) -> Value {
         ],
         &["attempts"],
     );
-    about("When and how often it is tried again.", retry)
+    about(doc(&CALL, "retry"), retry)
 }
 
-pub(super) fn concurrency(text_of: &str) -> Value {
-    let schema = object(
+pub(super) fn concurrency() -> Value {
+    keyed(
+        &[&CONCURRENCY],
         &[
-            ("group", about("The name of the group, mostly with an expression in it.", text())),
-            (
-                "limit",
-                about(
-                    "How many of the group may be at work at once.",
-                    with_default(count(MAX_AT_ONCE), 1.into()),
-                ),
-            ),
-            (
-                "on-conflict",
-                about("What happens to one more.", words_or(&["queue", "reject", "cancel-old"], "queue")),
-            ),
-            ("timeout", about("How long one more waits in the queue.", literal(&Type::Duration))),
+            ("group", text()),
+            ("limit", with_default(count(MAX_AT_ONCE), 1.into())),
+            ("on-conflict", words_or(&ON_CONFLICT, "queue")),
+            ("timeout", literal(&Type::Duration)),
         ],
         &["group"],
-    );
-    about(text_of, schema)
+    )
 }
 
 fn approve() -> Value {
-    let schema = object(
+    keyed(
+        &[&APPROVAL],
         &[
-            ("message", about("What is asked, with expressions.", text())),
-            ("timeout", about("How long to wait for the answer.", literal(&Type::Duration))),
-            (
-                "on-timeout",
-                about("What no answer in time means.", words_or(&["reject", "approve"], "reject")),
-            ),
+            ("message", text()),
+            ("timeout", literal(&Type::Duration)),
+            ("on-timeout", words_or(&ON_TIMEOUT, "reject")),
         ],
         &["message"],
-    );
-    about("Asks a person, and waits for the answer.", schema)
+    )
 }
 
 fn for_each() -> Value {
     let list = with_holes(&Type::List(Box::new(Type::Any)));
-    let schema = object(
+    keyed(
+        &[&EACH],
         &[
-            ("item", about("The name by which its steps see the item.", names())),
-            ("in", about("The list, mostly an expression.", list)),
-            ("key", about("What tells items apart: text over the item, stable from run to run.", text())),
-            ("parallel", about("How many items are at work at once.", count(MAX_AT_ONCE))),
-            (
-                "on-failure",
-                about(
-                    "What becomes of the others where an item fails.",
-                    words_or(&["stop", "continue"], "stop"),
-                ),
-            ),
+            ("item", names()),
+            ("in", list),
+            ("key", text()),
+            ("parallel", count(MAX_AT_ONCE)),
+            ("on-failure", words_or(&ON_FAILURE, "stop")),
         ],
         &["item", "in", "key"],
-    );
-    about("Does its `steps` once for each item of a list.", schema)
+    )
 }
 
 fn cache() -> Value {
-    let schema = object(
-        &[
-            (
-                "key",
-                about("What the outputs depend on: expressions without `${{ }}`.", one_or_several(bare())),
-            ),
-            ("ttl", about("How long outputs are good for.", literal(&Type::Duration))),
-            ("bypass", about("Calls in any case where this holds: an expression without `${{ }}`.", bare())),
-        ],
+    keyed(
+        &[&CACHE],
+        &[("key", one_or_several(bare())), ("ttl", literal(&Type::Duration)), ("bypass", bare())],
         &["key"],
-    );
-    about("When the outputs of an earlier call are taken in place of a call.", schema)
+    )
 }
 
 fn with_default(mut schema: Value, default: Value) -> Value {

@@ -3,7 +3,7 @@
 use super::checker::Checker;
 use super::relation::{never, optional, present, present_items, unify};
 use super::wording::{brief, stand_in};
-use crate::workflow::cel::functions::{FUNCTIONS, Function};
+use crate::workflow::cel::functions::{FORMS, FUNCTIONS, Function};
 use crate::workflow::code;
 use crate::workflow::suggest;
 use crate::workflow::types::Type;
@@ -206,21 +206,10 @@ impl Checker<'_, '_> {
     }
 }
 
-/// What is called but binds a name, or looks at how its argument was written: name and form.
-const SYNTAX: [(&str, &str); 8] = [
-    ("has", "has(steps.commit.sha)"),
-    ("orValue", "x.orValue(other)"),
-    ("hasValue", "x.hasValue()"),
-    ("map", "list.map(x, x.name)"),
-    ("filter", "list.filter(x, x.size() > 0)"),
-    ("exists", "list.exists(x, x == 'a')"),
-    ("exists_one", "list.exists_one(x, x == 'a')"),
-    ("all", "list.all(x, x != '')"),
-];
-
 /// Everything that is called: name and form.
 fn forms() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
-    FUNCTIONS.iter().map(|function| (function.name, function.form)).chain(SYNTAX)
+    let functions = FUNCTIONS.iter().map(|function| (function.name, function.form));
+    functions.chain(FORMS.iter().map(|form| (form.name, form.form)))
 }
 
 /// Names of everything that is called.

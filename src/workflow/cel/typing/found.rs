@@ -1,7 +1,7 @@
 //! The type that is found for an expression: literals, names, and fields of what has them.
 
 use super::checker::Checker;
-use super::relation::{never, null, optional, present, run_type, state_type, unify};
+use super::relation::{ABOUT_STEP, about_step, never, null, optional, present, run_type, unify};
 use super::wording::{article, brief};
 use super::{StepLookup, StepNames};
 use crate::workflow::cel::functions::Function;
@@ -275,7 +275,7 @@ impl Checker<'_, '_> {
             self.problem(hidden.code, whole, message).help = Some(hidden.help.clone());
             return None;
         }
-        let about = matches!(field, "state" | "error" | "attempts");
+        let about = ABOUT_STEP.contains(&field);
         let path = format!("steps.{step}.");
         let tolerant =
             about || self.tolerant > 0 || self.present.iter().any(|present| present.starts_with(&path));
@@ -284,17 +284,11 @@ impl Checker<'_, '_> {
         if let Some(output) = outputs.iter().find(|output| output.name == field) {
             return Some(output.ty.clone());
         }
-        match field {
-            "state" => return Some(state_type()),
-            "attempts" => return Some(Type::Int),
-            "error" => {
-                let text = |name: &str| Field { name: name.into(), ty: Type::String, doc: None };
-                return Some(optional(Type::Record(vec![text("kind"), text("message")])));
-            }
-            _ => {}
+        if let Some(field) = about_step().into_iter().find(|about| about.name == field) {
+            return Some(field.ty);
         }
         let record = brief(&Type::Record(outputs.to_vec()));
-        let known = outputs.iter().map(|output| output.name.as_str()).chain(["state", "error", "attempts"]);
+        let known = outputs.iter().map(|output| output.name.as_str()).chain(ABOUT_STEP);
         let help = suggest::help("its outputs are", field, known);
         self.unknown_field(span, format!("step `{step}` has no output `{field}`"), field, help);
         if let Some(problem) = self.problems.last_mut() {

@@ -9,8 +9,8 @@ mod relation;
 mod wanted;
 mod wording;
 
-pub(crate) use relation::{null, parts, state_type};
-pub(crate) use wording::article;
+pub(crate) use relation::{about_step, null, parts, run_type, state_type};
+pub(crate) use wording::{article, brief};
 
 use super::parse;
 use crate::workflow::code::{self, Code};

@@ -108,6 +108,25 @@ pub(crate) fn state_type() -> Type {
     Type::Enum(states.map(str::to_owned).to_vec())
 }
 
+/// Names of what every step has besides its outputs.
+pub(super) const ABOUT_STEP: [&str; 3] = ["state", "error", "attempts"];
+
+/// What every step has besides its outputs.
+pub(crate) fn about_step() -> [Field; 3] {
+    let [state, error, attempts] = ABOUT_STEP;
+    let field = |name: &str, ty: Type, doc: &str| Field { name: name.into(), ty, doc: Some(doc.into()) };
+    let text = |name: &str| Field { name: name.into(), ty: Type::String, doc: None };
+    [
+        field(state, state_type(), "How it ended, or where it stands."),
+        field(
+            error,
+            optional(Type::Record(vec![text("kind"), text("message")])),
+            "Why its last attempt failed, where it did.",
+        ),
+        field(attempts, Type::Int, "How many attempts there were."),
+    ]
+}
+
 /// How many types a type is built of, itself included.
 pub(crate) fn parts(ty: &Type) -> usize {
     1 + match ty {

@@ -7,29 +7,34 @@ use serde_json::Value;
 
 /// The documentation of a parameter.
 #[derive(Debug, PartialEq)]
-pub(super) struct Parameter {
+pub(crate) struct Parameter {
     /// What it is, and its type.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The value that stands in for it, where the comment says which.
-    pub(super) default: Option<Value>,
+    pub(crate) default: Option<Value>,
 }
 
 /// The comment of a function as one line.
-pub(super) fn whole(function: &FunctionType) -> Option<String> {
+pub(crate) fn whole(function: &FunctionType) -> Option<String> {
     let doc = function.doc.as_ref()?.split_whitespace().collect::<Vec<_>>().join(" ");
     (!doc.is_empty()).then_some(doc)
 }
 
 /// Its first sentence.
-pub(super) fn summary(function: &FunctionType) -> Option<String> {
+pub(crate) fn summary(function: &FunctionType) -> Option<String> {
     let doc = whole(function)?;
     sentences(&doc).next().map(str::to_owned)
 }
 
-/// What the comment of a function says of one of its parameters.
-pub(super) fn parameter(function: &FunctionType, parameter: &Field) -> Parameter {
+/// The part of a function's comment that is about one of its parameters.
+pub(crate) fn told(function: &FunctionType, parameter: &str) -> Option<String> {
+    Some(Mention::of(&whole(function)?, function, parameter)?.text())
+}
+
+/// What the comment of a function says of one of its parameters, with its type.
+pub(crate) fn parameter(function: &FunctionType, parameter: &Field) -> Parameter {
     let doc = whole(function).unwrap_or_default();
-    let told = sentences(&doc).find_map(|sentence| Mention::find(sentence, function, &parameter.name));
+    let told = Mention::of(&doc, function, &parameter.name);
     let ty = match &parameter.ty {
         Type::Option(inner) => format!("{inner}, optional"),
         ty => ty.to_string(),
@@ -63,6 +68,10 @@ struct Mention<'d> {
 }
 
 impl<'d> Mention<'d> {
+    fn of(doc: &'d str, function: &FunctionType, name: &'d str) -> Option<Self> {
+        sentences(doc).find_map(|sentence| Self::find(sentence, function, name))
+    }
+
     fn find(sentence: &'d str, function: &FunctionType, name: &'d str) -> Option<Self> {
         let quoted = |name: &str| [format!("`{name}`"), format!("`{}`", name.replace('_', "-"))];
         let place = |name: &str| quoted(name).iter().filter_map(|quoted| sentence.find(quoted)).min();

@@ -1,4 +1,4 @@
-//! Which steps wait for which. The only module that knows the graph library.
+//! Steps that wait for each other in a circle. The only module that knows the graph library.
 
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::DiGraph;
