@@ -2,6 +2,7 @@
 
 mod harness;
 
+use harness::https::Server;
 use harness::repository::{git, sample};
 use harness::{Home, text};
 use serde_json::{Value, json};
@@ -145,4 +146,40 @@ fn an_image_is_tagged_by_name_or_id() {
     assert_eq!(list[0]["names"], json!(["first", "second"]));
     let (_, last) = home.finish(&file, &["-i", "image=third"]);
     assert_eq!(last["error"]["kind"], "not-found", "{last}");
+}
+
+#[test]
+fn a_private_repository_is_cloned_with_a_token_that_no_image_has() {
+    const TOKEN: &str = "value-of-the-clone-token";
+    let home = Home::new();
+    let server = Server::start(TOKEN);
+    let source = sample(&home.scratch().join("source"));
+    server.publish(&source, "project.git");
+    let text_of_file = BUILD
+        .replace("permissions:", "secrets:\n  github: { from: env:HARVEST_TEST_TOKEN }\npermissions:")
+        .replace("    uses: image/build\n", "    uses: image/build\n    secrets: { token: github }\n");
+    let file = home.file("private.yaml", &text_of_file);
+    let url = format!("{}/private/project.git", server.base);
+    let build = |token: &str| {
+        let mut command = home.harvest();
+        command.env("HARVEST_TEST_TOKEN", token).env("GIT_SSL_CAINFO", server.authority());
+        command.args(["run", "--json"]).arg(&file).args([
+            "-i",
+            &format!("repo={url}"),
+            "-i",
+            "setup=env > made",
+        ]);
+        let output = command.output().unwrap();
+        let last = text(&output.stdout).lines().last().map(str::to_owned);
+        serde_json::from_str::<Value>(&last.unwrap_or_else(|| panic!("{}", text(&output.stderr)))).unwrap()
+    };
+    assert_eq!(build("another-token-altogether")["error"]["kind"], "denied");
+    let last = build(TOKEN);
+    assert_eq!(last["state"], "succeeded", "{last}");
+    let image = last["outputs"]["id"].as_str().unwrap();
+    let origin = "cd /workspace/project; cat file.txt; git -c safe.directory='*' remote get-url origin";
+    assert_eq!(inside(&home, image, origin), format!("3\n{url}"));
+    for needle in [TOKEN, "x-access-token"] {
+        assert_eq!(home.files_with(needle), Vec::<std::path::PathBuf>::new());
+    }
 }
