@@ -126,7 +126,7 @@ fn faults(document: &str, content: &str) -> (Vec<String>, usize) {
                 let file = blocks.iter().find(|other| other.info.is_empty() && name(other) == of);
                 let file = file.unwrap_or_else(|| panic!("line {}: no workflow `{of}`", block.line));
                 let workflow = check("example.yaml", &file.text, &place.catalog).workflow.unwrap();
-                add(0, &mocks("mock.yaml", &block.text, &workflow).err().unwrap_or_default());
+                add(0, &mocks("mock.yaml", &block.text, &workflow, &place.catalog).err().unwrap_or_default());
             }
             _ => panic!("{document}:{}: what is `yaml {}`?", block.line, block.info),
         }

@@ -234,3 +234,55 @@ fn a_plan_says_what_would_run_with_what_and_runs_nothing() {
     assert_eq!(planned["sandboxes"]["box"]["secrets_in_commands"], json!(["a.TOKEN"]));
     assert!(!home.scratch().join("ran").exists(), "no program is run for a secret");
 }
+
+#[test]
+fn answers_reach_into_sub_workflows_answer_questions_and_are_not_kept() {
+    let home = Home::new();
+    let file = workflow(&home);
+    let answered = |review: &str| {
+        let answers = home.file(
+            "answers.yaml",
+            &format!(
+                "review: {review}\n\
+                 greet/say: {{ outputs: {{ exit_code: 0, stdout: every, stderr: '' }} }}\n\
+                 \"greet[a/b]/say\": {{ outputs: {{ exit_code: 0, stdout: one, stderr: '' }} }}\n\
+                 kept: {{ outputs: {{ exit_code: 0, stdout: made up, stderr: '' }} }}\n"
+            ),
+        );
+        let inputs = ["-i", "ask=true", "-i", r#"names=["a/b", "c"]"#, "--mock", answers.to_str().unwrap()];
+        home.finish(&file, &inputs)
+    };
+    let (code, last) = answered("{ outputs: { approved: true, by: eve } }");
+    assert_eq!((code, &last["outputs"]["said"]), (0, &json!(["one!", "every!"])), "{last}");
+    assert_eq!(last["outputs"]["kept"], "made up");
+    let (code, last) = answered("{ outputs: { approved: false, note: not today, by: eve } }");
+    assert_eq!((code, last["error"]["message"].as_str()), (7, Some("rejected by eve: not today")), "{last}");
+
+    let (code, last) = home.finish(&file, &["-i", r#"names=["a/b", "c"]"#]);
+    assert_eq!(code, 0, "{last}");
+    assert_ne!(last["outputs"]["kept"], "made up", "what was made up is never taken for real");
+}
+
+#[test]
+fn finally_knows_that_the_time_was_up() {
+    let home = Home::new();
+    let file = home.file(
+        "silent.yaml",
+        "harvest: 1\nname: silent\nsteps:\n  quiet:\n    uses: exec/run\n    with: { command: [sleep, '64.41'] }\n    idle-timeout: 200ms\nfinally:\n  tell: { uses: exec/run, with: { command: [echo, \"${{ run.status }}\"] } }\n",
+    );
+    let (code, last) = home.finish(&file, &[]);
+    assert_eq!((code, &last["state"]), (6, &json!("timed_out")), "{last}");
+    let said = text(&home.run(&["logs", last["run"].as_str().unwrap(), "tell"]).stdout);
+    assert_eq!(said, "tell | timed_out\n");
+}
+
+#[test]
+fn a_secret_that_only_signs_requests_is_for_whoever_listens() {
+    let home = Home::new();
+    let text_of_file = "harvest: 1\nname: hooked\non:\n  webhook: [{ id: push, path: /hooks/x, verify: { hmac-sha256: hook } }]\nsecrets:\n  hook: { from: env:HARVEST_TEST_NO_SUCH_VALUE }\nsteps:\n  a: { uses: exec/run, with: { command: [\"true\"] } }\n";
+    let (code, last) = home.finish(&home.file("hooked.yaml", text_of_file), &[]);
+    assert_eq!(code, 0, "{last}");
+    let handed = text_of_file.replace("[\"true\"] } }", "[\"true\"] }, secrets: { TOKEN: hook } }");
+    let refused = home.run(&["run", home.file("handed.yaml", &handed).to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused.stderr));
+}

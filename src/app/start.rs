@@ -7,7 +7,7 @@ use crate::host::Components;
 use crate::id::RunId;
 use crate::run::RunStarted;
 use crate::workflow::Workflow;
-use crate::workflow::check::{Checked, check, mocks};
+use crate::workflow::check::{self, Checked, check};
 use crate::workflow::inputs::read_inputs;
 use crate::workflow::model::Mock;
 use serde_json::{Map, Value, json};
@@ -88,7 +88,11 @@ impl App {
         let inputs = read_inputs(&workflow, request.inputs.clone(), request.json.clone(), &about)
             .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
         let hashes = super::hashes::of(&workflow.hashes, &directory)?;
-        let mocks = request.mocks.as_deref().map(|file| mocks_of(file, &workflow)).transpose()?;
+        let mocks = request
+            .mocks
+            .as_deref()
+            .map(|mocks| self.mocks_of(mocks, &workflow, &request.file))
+            .transpose()?;
         let mocks = mocks.unwrap_or_default();
         let secrets =
             secrets(&workflow, &directory, if mocks.is_empty() { ask } else { Ask::WhatThereIs }).await?;
@@ -105,6 +109,18 @@ impl App {
             parent: None,
         };
         Ok(Prepared { run, started, secrets })
+    }
+
+    /// The answers in a file that stand in for steps of the workflow in `file`.
+    fn mocks_of(
+        &self,
+        mocks: &Path,
+        workflow: &Workflow,
+        file: &Path,
+    ) -> Result<BTreeMap<String, Vec<Mock>>, AppError> {
+        let name = mocks.display().to_string();
+        check::mocks(&name, &files::read(mocks)?, workflow, &self.catalog(file))
+            .map_err(|diagnostics| AppError::Invalid { file: name, diagnostics })
     }
 }
 
@@ -180,7 +196,7 @@ pub(super) async fn secrets(
             Some(value) => {
                 found.insert(name.clone(), Secret::new(name.as_str(), value));
             }
-            None if source.optional || ask != Ask::Everything => {}
+            None if source.optional || ask != Ask::Everything || !workflow.hands_out(name) => {}
             None => missing.push(format!(
                 "secret `{name}` has no value: tried {}; set one of them, or write `optional: true` where the workflow can do without",
                 source.from.join(", ")
@@ -188,13 +204,6 @@ pub(super) async fn secrets(
         }
     }
     if missing.is_empty() { Ok(found) } else { Err(AppError::Secret(missing.join("\n"))) }
-}
-
-/// The answers in a file that stand in for steps of a workflow.
-fn mocks_of(file: &Path, workflow: &Workflow) -> Result<BTreeMap<String, Vec<Mock>>, AppError> {
-    let name = file.display().to_string();
-    mocks(&name, &files::read(file)?, workflow)
-        .map_err(|diagnostics| AppError::Invalid { file: name, diagnostics })
 }
 
 /// What expressions see as `run`.

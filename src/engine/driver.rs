@@ -299,7 +299,9 @@ impl Driver {
         let cancel = CancellationToken::new();
         let mocked = self.run.mock(&at).cloned();
         let done = match action {
-            Action::Call(_) | Action::Workflow(_) if mocked.is_some() => Ok(self.answer(mocked)),
+            Action::Call(_) | Action::Workflow(_) | Action::Approve(_) if mocked.is_some() => {
+                Ok(self.answer(mocked))
+            }
             Action::ForEach(each) => {
                 return match self.run.loop_items(&at, &each) {
                     Ok(items) => self.record(Event::LoopStarted { step: at.step, items }).await,
@@ -377,6 +379,7 @@ impl Driver {
             base: self.run.started().file.clone(),
             inputs: self.run.arguments(at)?,
             author: self.run.started().run.get("author").cloned(),
+            mocks: self.run.mocks_inside(at),
             timeout: workflow.attempts.timeout_ms.map(Duration::from_millis),
         };
         let running = sub_run::run(self.engine.clone(), request, cancel);

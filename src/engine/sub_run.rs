@@ -6,6 +6,7 @@ use crate::run::{Outcome, Parent, RunError, RunStarted};
 use crate::step::{ErrorKind, StepError, StepResult};
 use crate::workflow::Workflow;
 use crate::workflow::inputs::read_inputs;
+use crate::workflow::model::Mock;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,8 @@ pub(super) struct Request {
     pub(super) base: String,
     pub(super) inputs: Map<String, Value>,
     pub(super) author: Option<Value>,
+    /// Answers that stand in for its steps.
+    pub(super) mocks: BTreeMap<String, Vec<Mock>>,
     pub(super) timeout: Option<Duration>,
 }
 
@@ -60,7 +63,7 @@ pub(super) fn run(
 }
 
 async fn begin(engine: &Engine, request: Request) -> Result<(), StepError> {
-    let Request { id, parent, definition, file, base, inputs, author, .. } = request;
+    let Request { id, parent, definition, file, base, inputs, author, mocks, .. } = request;
     let file = Path::new(&base).parent().unwrap_or(Path::new("")).join(file);
     if let Ok((state, ..)) = engine.replay(&id).await {
         return engine.preparer.prepare(&id, state.started()).await.map(drop);
@@ -81,7 +84,7 @@ async fn begin(engine: &Engine, request: Request) -> Result<(), StepError> {
         run: about,
         secrets: BTreeSet::new(),
         hashes: BTreeMap::new(),
-        mocks: BTreeMap::new(),
+        mocks,
         parent: Some(parent),
     };
     let found = engine.preparer.prepare(&id, &started).await?;

@@ -130,13 +130,17 @@ impl Run {
         Ok(Membership { group: name, limit: group.limit, on_conflict: group.on_conflict })
     }
 
-    /// How outputs of an equal call could be taken in place of this one.
+    /// How outputs of an equal call could be taken in place of this one. A step that an answer stands in for takes none
+    /// and leaves none: what somebody made up must never reach a run that is meant.
     ///
     /// # Errors
     /// Where the key cannot be computed.
     pub fn reuse(&self, at: &StepRef) -> Result<Option<Reuse>, StepError> {
         let Some(call) = self.definition(&at.step).and_then(Step::call) else { return Ok(None) };
         let Some(cache) = &call.cache else { return Ok(None) };
+        if self.mock(at).is_some() {
+            return Ok(None);
+        }
         self.with_scope(at, |scope| {
             let value = |expression: &Expression| evaluate(&Template::Expression(expression.clone()), scope);
             let values: Vec<Value> = cache
@@ -233,14 +237,7 @@ impl Run {
         let started = &self.started;
         let mut run = std::borrow::Cow::Borrowed(&started.run);
         if self.in_finally() {
-            let status = match (&self.stopping, self.ending()) {
-                (_, Some(outcome)) => outcome.as_str(),
-                (None, None) => Outcome::Succeeded.as_str(),
-                (Some(RunError { error, .. }), None) if error.kind == ErrorKind::CANCELLED => "cancelled",
-                (Some(RunError { error, .. }), None) if error.kind == ErrorKind::TIMED_OUT => "timed_out",
-                (Some(_), None) => "failed",
-            };
-            run.to_mut().insert("status".into(), status.into());
+            run.to_mut().insert("status".into(), self.outcome_so_far().as_str().into());
         }
         use_it(&Scope {
             inputs: &started.inputs,

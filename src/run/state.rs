@@ -156,7 +156,13 @@ impl Run {
                 if !self.is_running(at, *attempt) {
                     return refuse("this attempt is not running");
                 }
-                if self.definition(&at.step).is_none_or(|step| step.attempts().is_none()) {
+                let returns = |step: &Step| match &step.action {
+                    Action::Call(_) | Action::Workflow(_) => true,
+                    // A question only has outputs at once where nobody is asked.
+                    Action::Approve(_) => self.mock(at).is_some(),
+                    Action::ForEach(_) => false,
+                };
+                if !self.definition(&at.step).is_some_and(returns) {
                     return refuse("this step has no outputs of its own");
                 }
                 self.succeed(at, outputs, at_ms);
@@ -404,6 +410,19 @@ impl Run {
         answers.get(tries - 1).or_else(|| answers.last())
     }
 
+    /// The answers that stand in for steps of the workflow that a step runs.
+    pub fn mocks_inside(&self, at: &StepRef) -> BTreeMap<String, Vec<Mock>> {
+        let mut inside = BTreeMap::new();
+        // Those for this one item win over those for every item.
+        for prefix in [format!("{}/", at.step), format!("{at}/")] {
+            let inner = |(path, answers): (&String, &Vec<Mock>)| {
+                path.strip_prefix(&prefix).map(|path| (path.to_owned(), answers.clone()))
+            };
+            inside.extend(self.started.mocks.iter().filter_map(inner));
+        }
+        inside
+    }
+
     /// Whether the run holds a place in a group, as far as the journal says.
     pub fn is_placed(&self) -> bool {
         self.is_admitted() && self.workflow().concurrency.is_some()
@@ -448,7 +467,12 @@ impl Run {
             // Nothing has begun, so there is nothing for `finally` to see to.
             self.stopping.is_some()
         };
-        over.then(|| match &self.stopping {
+        over.then(|| self.outcome_so_far())
+    }
+
+    /// How the run would end if nothing more went wrong.
+    pub(super) fn outcome_so_far(&self) -> Outcome {
+        match &self.stopping {
             None => Outcome::Succeeded,
             Some(RunError { error, .. }) if error.kind == ErrorKind::CANCELLED => Outcome::Cancelled,
             Some(RunError { error, .. })
@@ -457,7 +481,7 @@ impl Run {
                 Outcome::TimedOut
             }
             Some(_) => Outcome::Failed,
-        })
+        }
     }
 
     /// Whether the step belongs to `finally`.

@@ -154,6 +154,17 @@ impl Step {
 }
 
 impl Workflow {
+    /// Whether runs need the value of a secret: those that only sign requests to webhooks are for whoever listens.
+    pub fn hands_out(&self, secret: &str) -> bool {
+        let signs =
+            |trigger: &Trigger| matches!(trigger, Trigger::Webhook(hook) if hook.hmac_sha256 == secret);
+        let reveals = |permission: &Permission| matches!(permission, Permission::Reveal(names) if names.iter().any(|name| name == secret));
+        let uses = |call: &Call| {
+            call.secrets.values().any(|name| name == secret) || call.permissions.iter().any(reveals)
+        };
+        !self.triggers.iter().any(signs) || self.all_steps().filter_map(|(_, step)| step.call()).any(uses)
+    }
+
     /// Every step with its id, those of `finally` and of loops included, in the order of the file.
     pub fn all_steps(&self) -> impl Iterator<Item = (&StepId, &Step)> {
         self.steps

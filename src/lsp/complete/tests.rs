@@ -190,7 +190,7 @@ fn names_in_expressions() {
     "pa": path (string)
     sha (string)
     branch (string)
-    state (enum(pending | running | waiting | succeeded | failed | skipped | cancelled))
+    state (enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled))
     error ({ kind: string, message: string }?)
     attempts (int)
     "#);
@@ -198,7 +198,7 @@ fn names_in_expressions() {
     "": path (string)
     sha (string)
     branch (string)
-    state (enum(pending | running | waiting | succeeded | failed | skipped | cancelled))
+    state (enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled))
     error ({ kind: string, message: string }?)
     attempts (int)
     "#);
@@ -455,7 +455,7 @@ fn what_steps_of_loops_see() {
     "": approved (bool)
     note (string?)
     by (string?)
-    state (enum(pending | running | waiting | succeeded | failed | skipped | cancelled))
+    state (enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled))
     error ({ kind: string, message: string }?)
     attempts (int)
     "#);
@@ -468,17 +468,17 @@ fn what_steps_of_loops_see() {
     items (list<{ key, state, item, error, steps }>)
     succeeded (list<{ key, state, item, error, steps }>)
     failed (list<{ key, state, item, error, steps }>)
-    state (enum(pending | running | waiting | succeeded | failed | skipped | cancelled))
+    state (enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled))
     error ({ kind: string, message: string }?)
     attempts (int)
     "#);
     insta::assert_snapshot!(looped("  x: { uses: exec/run, with: { command: \"${{ steps.each.items.map(i, i.steps.|\n"), @r#"
-    "": build ({ exit_code: int?, stdout: string?, stderr: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) })
-    ask ({ approved: bool?, note: string?, by: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) })
+    "": build ({ exit_code: int?, stdout: string?, stderr: string?, state: enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled) })
+    ask ({ approved: bool?, note: string?, by: string?, state: enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled) })
     "#);
     insta::assert_snapshot!(looped("  x: { for-each: { item: n, in: \"${{ steps.each.items }}\", key: \"${{ n.|\n"), @r#"
     "": key (string)
-    state (enum(pending | running | waiting | succeeded | failed | skipped | cancelled))
+    state (enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled))
     item ({ name: string, stars: int })
     error ({ step: string, kind: string, message: string }?)
     steps ({ build, ask })

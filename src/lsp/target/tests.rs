@@ -176,7 +176,7 @@ fn parts_of_expressions() {
     "#);
     insta::assert_snapshot!(told("    if: steps.clone.sta|te == 'failed'\n"), @r#"
     "state", declared by "clone" on line 11
-    `state`: `enum(pending | running | waiting | succeeded | failed | skipped | cancelled)`
+    `state`: `enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled)`
 
     How it ended, or where it stands.
     "#);

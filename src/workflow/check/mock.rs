@@ -2,8 +2,8 @@
 //! the steps' outputs.
 
 use super::grammar::{ANSWER, ERROR};
-use super::shape;
 use super::value::Values;
+use super::{retry, shape};
 use crate::id::StepId;
 use crate::step::{ErrorKind, StepError};
 use crate::workflow::Workflow;
@@ -13,14 +13,24 @@ use crate::workflow::diagnostic::{Diagnostic, Report, Source};
 use crate::workflow::file::{self, Entry, Kind, Node};
 use crate::workflow::model::{Action, Mock, Step, Template};
 use crate::workflow::suggest;
-use crate::workflow::types::Type;
+use crate::workflow::types::{Catalog, Type};
 use indexmap::IndexSet;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 const EXAMPLE: &str = "clone: { outputs: { path: /workspace/app } }";
-/// Reads the text of a file of answers: by step, or `step[item]` for one item of a loop, one answer or a list of them,
-/// one an attempt; the last one repeats.
+
+/// What an entry answers for.
+struct Target<'w> {
+    step: &'w Step,
+    /// `uses`, or what else it does, for messages.
+    what: String,
+    /// The kinds of error that it raises by itself.
+    errors: Vec<ErrorKind>,
+}
+
+/// Reads the text of a file of answers: by step, by `step[item]` for one item of a loop, by `step/inner` for a step of
+/// the workflow that a step runs; one answer or a list of them, one an attempt; the last one repeats.
 ///
 /// # Errors
 /// Every mistake in it.
@@ -28,19 +38,23 @@ pub fn mocks(
     file_name: &str,
     text: &str,
     workflow: &Workflow,
+    catalog: &dyn Catalog,
 ) -> Result<BTreeMap<String, Vec<Mock>>, Vec<Diagnostic>> {
     let mut report = Report::new(Source::new(file_name, text));
     let mut mocks = BTreeMap::new();
     match file::read(&mut report).map(|root| root.kind) {
         Some(Kind::Map(entries)) => {
             for entry in &entries {
-                let Some(step) = step(&mut report, entry, workflow) else { continue };
+                let Some(target) = target(&mut report, entry, &entry.key, workflow, catalog) else {
+                    continue;
+                };
+                covered(&mut report, entry, &entries);
                 let nodes = match &entry.value.kind {
                     Kind::List(items) => items.as_slice(),
                     _ => std::slice::from_ref(&entry.value),
                 };
                 let answers: Vec<_> =
-                    nodes.iter().map(|node| answer(&mut report, entry, node, step)).collect();
+                    nodes.iter().map(|node| answer(&mut report, entry, node, &target)).collect();
                 if let Some(answers) =
                     answers.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
                 {
@@ -58,38 +72,101 @@ pub fn mocks(
     if report.errors() == 0 { Ok(mocks) } else { Err(report.finish()) }
 }
 
-/// The step that an entry answers for.
-fn step<'w>(report: &mut Report, entry: &Entry, workflow: &'w Workflow) -> Option<&'w Step> {
-    let name = entry.key.split('[').next().unwrap_or_default();
+/// `build[team/app]/compile` as the step `build` and what stands for steps of the workflow that it runs, `compile`.
+fn split(path: &str) -> (&str, Option<&str>) {
+    let name = path.split(['[', '/']).next().unwrap_or_default();
+    let rest = &path[name.len()..];
+    // The key of an item may have slashes of its own.
+    let rest = if rest.starts_with('[') {
+        rest.split_once("]/").map(|(_, inner)| inner)
+    } else {
+        rest.strip_prefix('/')
+    };
+    (name, rest)
+}
+
+/// What `path`, the key of the entry or the end of it, names in a workflow.
+fn target<'w>(
+    report: &mut Report,
+    entry: &Entry,
+    path: &str,
+    workflow: &'w Workflow,
+    catalog: &dyn Catalog,
+) -> Option<Target<'w>> {
+    let (name, inner) = split(path);
     let known = || workflow.all_steps().map(|(id, _)| id.as_str());
     let Some((_, step)) = workflow.all_steps().find(|(id, _)| **id == StepId::new(name)) else {
         report
             .add(code::UNKNOWN_STEP, entry.key_span.clone(), format!("there is no step `{name}`"))
-            .suggest(suggest::help("the steps are", name, known().collect::<Vec<_>>()));
+            .help(suggest::help("the steps are", name, known().collect::<Vec<_>>()));
         return None;
     };
-    if matches!(step.action, Action::Call(_) | Action::Workflow(_)) {
-        return Some(step);
-    }
-    let (what, help) = match &step.action {
-        Action::Approve(_) => {
-            ("asks a person", "remove it, and answer with `harvest approve` or `harvest reject`")
-        }
-        _ => ("is a loop", "answer for the steps inside it"),
+    let mut conflict = |what: &str, help: String| {
+        report.add(code::CONFLICTING, entry.key_span.clone(), format!("step `{name}` {what}")).help(help);
+        None
     };
-    report.add(code::CONFLICTING, entry.key_span.clone(), format!("step `{name}` {what}")).help(help);
-    None
+    match (&step.action, inner) {
+        (Action::Workflow(sub), Some(inner)) => {
+            // It was found when the workflow was checked; a file that has gone since says nothing of its components.
+            let file = catalog.workflow(&sub.uses).ok()?;
+            target(report, entry, inner, &sub.definition, &*file.catalog)
+        }
+        (_, Some(_)) => conflict("runs no workflow", format!("write `{name}`")),
+        (Action::Workflow(sub), None) => {
+            let errors = super::SUB_WORKFLOW_KINDS.map(ErrorKind::new).to_vec();
+            Some(Target { step, what: sub.uses.clone(), errors })
+        }
+        (Action::Call(call), None) => {
+            let component = call.uses.split(['#', '@']).next().unwrap_or_default();
+            let component = if call.uses.contains('#') { component } else { &call.component };
+            let component = catalog.component(component).ok()?;
+            let errors = component.function(&call.function)?.errors.clone();
+            let errors = errors.unwrap_or_else(|| vec![ErrorKind::OTHER]);
+            Some(Target { step, what: call.uses.clone(), errors })
+        }
+        // A question has no errors but a no, which is an answer.
+        (Action::Approve(_), None) => Some(Target { step, what: "a question".into(), errors: Vec::new() }),
+        (Action::ForEach(_), None) => conflict("is a loop", "answer for the steps inside it".into()),
+    }
 }
 
-fn answer(report: &mut Report, entry: &Entry, node: &Node, step: &Step) -> Option<Mock> {
+/// Reports an answer that is never asked for, since a step around it has one.
+fn covered(report: &mut Report, entry: &Entry, entries: &[Entry]) {
+    let outer = entries
+        .iter()
+        .find(|outer| entry.key.strip_prefix(&outer.key).is_some_and(|rest| rest.starts_with('/')));
+    if let Some(outer) = outer {
+        let message = format!("`{}` never runs: `{}` has an answer itself", entry.key, outer.key);
+        report
+            .add(code::CONFLICTING, entry.key_span.clone(), message)
+            .also(outer.key_span.clone(), "here")
+            .help("remove one of them");
+    }
+}
+
+fn answer(report: &mut Report, entry: &Entry, node: &Node, target: &Target<'_>) -> Option<Mock> {
     let Kind::Map(entries) = &node.kind else {
         shape::shape(report, &entry.key, node, "an answer", EXAMPLE);
         return None;
     };
     let fields = shape::fields(report, entries, &ANSWER);
     match (fields.get("outputs"), fields.get("error")) {
-        (Some(outputs), None) => self::outputs(report, outputs, step),
-        (None, Some(error)) => self::error(report, error),
+        (Some(outputs), None) => {
+            let outputs = self::outputs(report, outputs, target.step)?;
+            Some(if matches!(target.step.action, Action::Approve(_)) {
+                decision(outputs)
+            } else {
+                Mock::Outputs(outputs)
+            })
+        }
+        (None, Some(error)) if matches!(target.step.action, Action::Approve(_)) => {
+            let message = format!("step `{}` asks, and a no is an answer", entry.key);
+            report
+                .add(code::CONFLICTING, error.key_span.clone(), message)
+                .help("write `outputs: { approved: false, note: why }`");
+            None
+        }
+        (None, Some(error)) => self::error(report, error, target),
         (Some(_), Some(error)) => {
             report
                 .add(code::CONFLICTING, error.key_span.clone(), "an answer has outputs or an error, not both")
@@ -109,7 +186,19 @@ fn answer(report: &mut Report, entry: &Entry, node: &Node, step: &Step) -> Optio
     }
 }
 
-fn outputs(report: &mut Report, entry: &Entry, step: &Step) -> Option<Mock> {
+/// What somebody says to a question: a no is the failure that a person's no is.
+fn decision(outputs: Map<String, Value>) -> Mock {
+    if outputs.get("approved") == Some(&Value::Bool(true)) {
+        return Mock::Outputs(outputs);
+    }
+    let said = |name: &str, before: &str| {
+        outputs.get(name).and_then(Value::as_str).map(|text| format!("{before}{text}")).unwrap_or_default()
+    };
+    let message = format!("rejected{}{}", said("by", " by "), said("note", ": "));
+    Mock::Error(StepError::new(ErrorKind::REJECTED, message))
+}
+
+fn outputs(report: &mut Report, entry: &Entry, step: &Step) -> Option<Map<String, Value>> {
     let before = report.errors();
     let entries = shape::mapping(report, entry, "outputs: { path: /workspace/app }")?;
     let secrets = IndexSet::new();
@@ -154,10 +243,10 @@ fn outputs(report: &mut Report, entry: &Entry, step: &Step) -> Option<Mock> {
                 .help(format!("add `{}: ...`, {article}", field.name));
         }
     }
-    (report.errors() == before).then_some(Mock::Outputs(outputs))
+    (report.errors() == before).then_some(outputs)
 }
 
-fn error(report: &mut Report, entry: &Entry) -> Option<Mock> {
+fn error(report: &mut Report, entry: &Entry, target: &Target<'_>) -> Option<Mock> {
     const EXAMPLE: &str = "error: { kind: network, message: no route }";
     let entries = shape::mapping(report, entry, EXAMPLE)?;
     let fields = shape::fields(report, entries, &ERROR);
@@ -167,7 +256,8 @@ fn error(report: &mut Report, entry: &Entry) -> Option<Mock> {
             .help(format!("write `{EXAMPLE}`"));
         return None;
     };
-    let kind = shape::text(report, kind, "kind: network")?.to_owned();
+    let (kind, span) = (shape::text(report, kind, "kind: network")?.to_owned(), &kind.value.span);
+    retry::raisable(report, span, &kind, &target.what, Some(&target.errors));
     let message = fields.get("message").and_then(|entry| shape::text(report, entry, "message: no route"));
     Some(Mock::Error(StepError::new(ErrorKind::new(kind), message.unwrap_or("as the mock says"))))
 }
@@ -188,7 +278,7 @@ steps:
 
     fn read(text: &str) -> Result<BTreeMap<String, Vec<Mock>>, String> {
         let workflow = super::super::check("w.yaml", FILE, &fixture::catalog()).workflow.unwrap();
-        mocks("mock.yaml", text, &workflow)
+        mocks("mock.yaml", text, &workflow, &fixture::catalog())
             .map_err(|found| found.iter().map(|found| found.render(false)).collect::<Vec<_>>().join("\n"))
     }
 
@@ -230,14 +320,32 @@ steps:
           |
           = help: add `exit_code: ...`, an int
         ");
-        insta::assert_snapshot!(read("review: { outputs: { approved: true } }\n").unwrap_err(), @r"
-        error[E0207]: step `review` asks a person
+        insta::assert_snapshot!(read("clone: { error: { kind: netwrk } }\n").unwrap_err(), @r"
+        error[E0701]: git/clone cannot fail with `netwrk`
+         --> mock.yaml:1:25
+          |
+        1 | clone: { error: { kind: netwrk } }
+          |                         ^^^^^^
+          |
+          = help: did you mean `network`?
+        ");
+        insta::assert_snapshot!(read("clone/inner: { outputs: {} }\n").unwrap_err(), @r"
+        error[E0207]: step `clone` runs no workflow
          --> mock.yaml:1:1
           |
-        1 | review: { outputs: { approved: true } }
-          | ^^^^^^
+        1 | clone/inner: { outputs: {} }
+          | ^^^^^^^^^^^
           |
-          = help: remove it, and answer with `harvest approve` or `harvest reject`
+          = help: write `clone`
+        ");
+        insta::assert_snapshot!(read("review: { error: { kind: network } }\n").unwrap_err(), @r"
+        error[E0207]: step `review` asks, and a no is an answer
+         --> mock.yaml:1:11
+          |
+        1 | review: { error: { kind: network } }
+          |           ^^^^^
+          |
+          = help: write `outputs: { approved: false, note: why }`
         ");
     }
 }

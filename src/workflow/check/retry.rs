@@ -9,6 +9,7 @@ use crate::workflow::file::Entry;
 use crate::workflow::model::{Attempts, Retry};
 use crate::workflow::suggest;
 use crate::workflow::types::Type;
+use std::ops::Range;
 
 /// Most attempts of one step; beyond that a schedule is what is meant.
 const MAX_ATTEMPTS: u32 = 100;
@@ -60,22 +61,31 @@ fn retry(report: &mut Report, entry: &Entry, who: &str, own: Option<&[ErrorKind]
     }
     let Some(entry) = fields.get("on") else { return retry };
     for (kind, node) in shape::texts(report, entry, "on: [network]") {
-        let raisable = |kind: &str| {
-            let own = own.is_none_or(|own| own.iter().any(|known| known.as_str() == kind));
-            own || ErrorKind::HOST.iter().any(|known| known.as_str() == kind)
-        };
-        if !raisable(kind) {
-            let host = ErrorKind::HOST;
-            let own = own.unwrap_or_default().iter().map(ErrorKind::as_str);
-            let kinds = own.chain(host.iter().map(ErrorKind::as_str)).filter(|kind| *kind != "cancelled");
-            let kinds: Vec<_> = kinds.collect();
-            report
-                .add(code::RETRY_KIND, node.span.clone(), format!("{who} cannot fail with `{kind}`"))
-                .suggest(suggest::help("it can fail with", kind, kinds.iter().copied()));
-        }
+        raisable(report, &node.span, kind, who, own);
         retry.on.push(ErrorKind::new(kind));
     }
     retry
+}
+
+/// Reports a kind of error with which `who` cannot fail. `own` are the kinds that it raises by itself; `None` where they
+/// are not known.
+pub(super) fn raisable(
+    report: &mut Report,
+    span: &Range<usize>,
+    kind: &str,
+    who: &str,
+    own: Option<&[ErrorKind]>,
+) {
+    let Some(own) = own else { return };
+    let host = ErrorKind::HOST;
+    let kinds = || own.iter().chain(&host).map(ErrorKind::as_str);
+    if kinds().any(|known| known == kind) {
+        return;
+    }
+    let kinds: Vec<_> = kinds().filter(|kind| *kind != "cancelled").collect();
+    report
+        .add(code::RETRY_KIND, span.clone(), format!("{who} cannot fail with `{kind}`"))
+        .suggest(suggest::help("it can fail with", kind, kinds));
 }
 
 fn backoff(report: &mut Report, fields: &Fields<'_>, retry: &mut Retry) {

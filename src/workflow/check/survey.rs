@@ -302,7 +302,7 @@ steps:
         step build in each: exec/run Some(["exit_code", "stdout", "stderr"])
         step ask in each: approve Some(["approved", "note", "by"])
         step publish in each: ./publish.yaml Some(["sha", "told"])
-        step twice: for-each, done (done): { key: string, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled), item: string, error: { step: string, kind: string, message: string }?, steps: { build: { exit_code: int?, stdout: string?, stderr: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) }, ask: { approved: bool?, note: string?, by: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) }, publish: { sha: string?, told: bool?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) } } } Some(["total", "items", "succeeded", "failed"])
+        step twice: for-each, done (done): { key: string, state: enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled), item: string, error: { step: string, kind: string, message: string }?, steps: { build: { exit_code: int?, stdout: string?, stderr: string?, state: enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled) }, ask: { approved: bool?, note: string?, by: string?, state: enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled) }, publish: { sha: string?, told: bool?, state: enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled) } } } Some(["total", "items", "succeeded", "failed"])
         secrets [], sandboxes ["box"]
         "#);
     }

@@ -104,7 +104,7 @@ pub(crate) fn run_type(finished: bool) -> Type {
 
 /// The states of a step, as `steps.ID.state` has them.
 pub(crate) fn state_type() -> Type {
-    let states = ["pending", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"];
+    let states = ["pending", "queued", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"];
     Type::Enum(states.map(str::to_owned).to_vec())
 }
 

@@ -583,7 +583,7 @@ steps:
     if: steps.clone.state == 'success'
 "#;
     insta::assert_snapshot!(bad(file), @r#"
-    error[E0313]: 'success' is none of the values of enum(pending | running | waiting | succeeded | failed | skipped | cancelled)
+    error[E0313]: 'success' is none of the values of enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled)
      --> w.yaml:8:30
       |
     8 |     if: steps.clone.state == 'success'

@@ -731,7 +731,7 @@ outputs:
       --> w.yaml:10:51
        |
     10 |   shas: "${{ steps.build.succeeded.map(i, i.steps.haed.sha) }}"
-       |                                                   ^^^^ not a field of { head: { sha: string?, state: enum(pending | running | waiting | succeeded | failed | skipped | cancelled) } }
+       |                                                   ^^^^ not a field of { head: { sha: string?, state: enum(pending | queued | running | waiting | succeeded | failed | skipped | cancelled) } }
        |
        = help: did you mean `head`?
     "#);
