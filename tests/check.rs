@@ -250,3 +250,53 @@ fn plain(value: Value) -> Value {
         other => other,
     }
 }
+
+#[test]
+fn a_file_that_cannot_be_read_hides_no_other() {
+    let home = Home::new();
+    let (good, bad) = (home.file("good.yaml", GOOD), home.file("bad.yaml", BAD));
+    let output = home.run(&[
+        "check",
+        "--json",
+        "none.yaml",
+        good.to_str().unwrap(),
+        bad.to_str().unwrap(),
+        "neither.yaml",
+    ]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(found.as_array().unwrap().iter().any(|found| found["code"] == "E0403"), "{found}");
+    let said = text(&output.stderr);
+    assert!(said.contains("none.yaml") && said.contains("neither.yaml"), "{said}");
+    assert_eq!(output.status.code(), Some(2), "{said}");
+}
+
+#[test]
+fn one_name_is_corrected_wherever_it_stands() {
+    let home = Home::new();
+    let uses = |word: &str| format!("[echo, \"${{{{ inputs.{word} }}}}\", \"${{{{ inputs.{word} }}}}\"]");
+    let file_with = |word: &str| {
+        format!(
+            "harvest: 1\nname: w\ninputs: {{ level: string }}\nsteps:\n  a:\n    uses: exec/run\n    with: {{ command: {} }}\n",
+            uses(word)
+        )
+    };
+    let file = home.file("w.yaml", &file_with("levl"));
+    let found = home.run(&["check", "--json", file.to_str().unwrap()]);
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(found[0]["labels"][0]["fix"]["replacement"], "level", "{found}");
+    assert_eq!(home.run(&["check", "--fix", file.to_str().unwrap()]).status.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), file_with("level"));
+}
+
+#[test]
+fn what_is_not_shown_is_counted() {
+    let home = Home::new();
+    let steps: String = (0..300).map(|n| format!("  s{n}: {{ uses: exec/run, wth: {{}} }}\n")).collect();
+    let file = home.file("many.yaml", &format!("harvest: 1\nname: many\nsteps:\n{steps}"));
+    let output = home.run(&["check", "--json", file.to_str().unwrap()]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found.as_array().unwrap().len(), 200);
+    let help = found[199]["help"].as_str().unwrap();
+    assert!(help.ends_with(" more are not shown: mend these first"), "{help}");
+}

@@ -38,10 +38,22 @@ pub(super) async fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outco
     let for_programs = arguments.json || arguments.sarif;
     let mut all = Vec::new();
     let mut bad = 0;
+    let mut unreadable: Option<Failure> = None;
     for file in &arguments.files {
         let checked = match arguments.fix {
-            true => fix(app, file, for_programs)?,
-            false => app.check_file(file).map_err(Failure::from)?.1,
+            true => fix(app, file, for_programs),
+            false => app.check_file(file).map(|(_, checked)| checked).map_err(Failure::from),
+        };
+        let checked = match checked {
+            Ok(checked) => checked,
+            // The other files are looked at all the same.
+            Err(failure) => {
+                match &mut unreadable {
+                    Some(first) => first.message = format!("{}\n{}", first.message, failure.message),
+                    None => unreadable = Some(failure),
+                }
+                continue;
+            }
         };
         bad += checked.diagnostics.iter().filter(|d| d.severity() == Severity::Error).count();
         if for_programs {
@@ -56,7 +68,11 @@ pub(super) async fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outco
         print_json(&all)?;
     } else if arguments.sarif {
         print_json(&sarif::log(&all))?;
-    } else if bad == 0 && !talk.quiet {
+    }
+    if let Some(failure) = unreadable {
+        return Err(failure);
+    }
+    if !for_programs && bad == 0 && !talk.quiet {
         let files = arguments.files.len();
         eprintln!("{files} workflow{} checked, no errors", if files == 1 { "" } else { "s" });
     }

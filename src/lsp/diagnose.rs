@@ -2,7 +2,7 @@
 
 use super::document::Document;
 use crate::workflow::code;
-use crate::workflow::diagnostic::{Diagnostic, Severity};
+use crate::workflow::diagnostic::{Diagnostic, Fix, Severity};
 use lsp_types::{
     CodeAction, CodeActionKind, DiagnosticRelatedInformation, DiagnosticSeverity, DiagnosticTag, Location,
     NumberOrString, Range, TextEdit, Uri, WorkspaceEdit,
@@ -44,12 +44,13 @@ pub(super) fn corrections(document: &Document, uri: &Uri, within: Range) -> Vec<
             return None;
         }
         let wrong = document.text().get(fix.span.clone()).unwrap_or_default();
-        let edit = TextEdit::new(document.range(&fix.span), fix.replacement.clone());
+        let edit = |fix: &Fix| TextEdit::new(document.range(&fix.span), fix.replacement.clone());
+        let edits: Vec<_> = found.fixes().map(edit).collect();
         Some(CodeAction {
             title: format!("Write `{}` instead of `{wrong}`", fix.replacement),
             kind: Some(CodeActionKind::QUICKFIX),
             diagnostics: Some(vec![shown]),
-            edit: Some(WorkspaceEdit::new(HashMap::from([(uri.clone(), vec![edit])]))),
+            edit: Some(WorkspaceEdit::new(HashMap::from([(uri.clone(), edits)]))),
             is_preferred: Some(true),
             ..CodeAction::default()
         })

@@ -64,6 +64,8 @@ pub struct Label {
     pub span: Range<usize>,
     /// A few words.
     pub message: String,
+    /// The same correction as the first place has, here.
+    pub fix: Option<Fix>,
 }
 
 /// A replacement that a program may make.
@@ -110,6 +112,11 @@ impl Diagnostic {
         self
     }
 
+    /// The replacements that correct it, at all of its places.
+    pub fn fixes(&self) -> impl Iterator<Item = &Fix> {
+        self.fix.iter().chain(self.labels.iter().filter_map(|label| label.fix.as_ref()))
+    }
+
     /// Adds what to write instead.
     pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
@@ -147,7 +154,7 @@ impl Diagnostic {
 
     /// Adds a further place.
     pub fn also(&mut self, span: Range<usize>, message: impl Into<String>) -> &mut Self {
-        self.labels.push(Label { span, message: message.into() });
+        self.labels.push(Label { span, message: message.into(), fix: None });
         self
     }
 
@@ -215,6 +222,8 @@ impl Serialize for Diagnostic {
             #[serde(flatten)]
             place: Place,
             message: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            fix: Option<Replacement<'a>>,
         }
         let place = |span: &Range<usize>| {
             let ((line, column), (end_line, end_column)) =
@@ -234,17 +243,21 @@ impl Serialize for Diagnostic {
         if let Some(help) = &self.help {
             map.serialize_entry("help", help)?;
         }
+        fn replacement(fix: &Fix, place: Place) -> Replacement<'_> {
+            Replacement { place, replacement: &fix.replacement }
+        }
         if let Some(fix) = &self.fix {
-            map.serialize_entry(
-                "fix",
-                &Replacement { place: place(&fix.span), replacement: &fix.replacement },
-            )?;
+            map.serialize_entry("fix", &replacement(fix, place(&fix.span)))?;
         }
         if !self.labels.is_empty() {
             let labels: Vec<_> = self
                 .labels
                 .iter()
-                .map(|label| Further { place: place(&label.span), message: &label.message })
+                .map(|label| Further {
+                    place: place(&label.span),
+                    message: &label.message,
+                    fix: label.fix.as_ref().map(|fix| replacement(fix, place(&fix.span))),
+                })
                 .collect();
             map.serialize_entry("labels", &labels)?;
         }
@@ -304,6 +317,9 @@ impl Report {
                     let first = &mut gathered[*entry.get()];
                     if first.labels.len() < SHOWN {
                         first.also(diagnostic.span, "here too");
+                        if let Some(label) = first.labels.last_mut() {
+                            label.fix = diagnostic.fix;
+                        }
                     }
                 }
                 Entry::Vacant(entry) => {
@@ -335,12 +351,20 @@ impl Report {
         // The place of a block scalar reaches into the next line, which a replacement must not swallow.
         for diagnostic in &mut self.list {
             let source = &diagnostic.source;
-            diagnostic.fix.take_if(|fix| source.text[fix.span.clone()].contains('\n'));
+            let fixes = diagnostic.labels.iter_mut().map(|label| &mut label.fix).chain([&mut diagnostic.fix]);
+            for fix in fixes {
+                fix.take_if(|fix| source.text[fix.span.clone()].contains('\n'));
+            }
         }
         self.list.sort_by(|a, b| (a.span.start, a.code, &a.message).cmp(&(b.span.start, b.code, &b.message)));
         self.list.dedup_by(|a, b| a.span == b.span && a.code == b.code && a.message == b.message);
         self.gather();
+        let more = self.list.len().saturating_sub(MAX_DIAGNOSTICS);
         self.list.truncate(MAX_DIAGNOSTICS);
+        if let (1.., Some(last)) = (more, self.list.last_mut()) {
+            let rest = format!("{more} more are not shown: mend these first");
+            last.help = Some(last.help.take().map_or(rest.clone(), |help| format!("{help}; {rest}")));
+        }
         self.list
     }
 }

@@ -78,7 +78,7 @@ struct Edit {
 /// The replacements proposed for a text, in order: none overlaps another, none adds or removes a line.
 fn edits(source: &Source, diagnostics: &[Diagnostic]) -> Vec<Edit> {
     let mut edits: Vec<Edit> = Vec::new();
-    let proposed = diagnostics.iter().filter_map(|diagnostic| diagnostic.fix.as_ref());
+    let proposed = diagnostics.iter().flat_map(Diagnostic::fixes);
     let mut proposed: Vec<_> = proposed.collect();
     proposed.sort_by_key(|fix| (fix.span.start, fix.span.end));
     for fix in proposed {

@@ -2,7 +2,7 @@
 //! nothing, and holds no text of the checked files but what messages quote.
 
 use super::code::{self, Code};
-use super::diagnostic::{Diagnostic, Severity, Source};
+use super::diagnostic::{Diagnostic, Fix, Severity, Source};
 use super::explain::Explanation;
 use serde_json::{Value, json};
 use std::ops::Range;
@@ -63,13 +63,16 @@ fn result(diagnostic: &Diagnostic) -> Value {
         result["relatedLocations"] = related.collect();
     }
     if let Some(fix) = &diagnostic.fix {
-        let replacement = json!({
-            "deletedRegion": region(source, &fix.span),
-            "insertedContent": { "text": fix.replacement },
-        });
+        let replacement = |fix: &Fix| {
+            json!({
+                "deletedRegion": region(source, &fix.span),
+                "insertedContent": { "text": fix.replacement },
+            })
+        };
+        let replacements: Vec<_> = diagnostic.fixes().map(replacement).collect();
         result["fixes"] = json!([{
             "description": message(&format!("write `{}`", fix.replacement)),
-            "artifactChanges": [{ "artifactLocation": artifact(source), "replacements": [replacement] }],
+            "artifactChanges": [{ "artifactLocation": artifact(source), "replacements": replacements }],
         }]);
     }
     result

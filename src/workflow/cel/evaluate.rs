@@ -1,13 +1,17 @@
 //! What an expression is worth. Pure and deterministic: the same scope gives the same value, and no expression costs
 //! more than [`MAX_COST`]. An absent value is JSON null; what CEL calls an optional is a value that may be null.
 
+mod comprehension;
+mod operators;
+#[cfg(test)]
+mod tests;
+
 use super::functions::{Function, kind_of};
 use super::{Parsed, parse};
 use crate::id::{Digest, StepId};
 use ::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators as op};
+use operators::{binary, finite, overflow};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Largest value in bytes, as JSON and roughly: what may travel in an event of the journal.
@@ -287,7 +291,7 @@ impl<'s> Evaluator<'_, 's> {
             ("has", [operand]) => self.has(operand),
             (operator, [left, right]) if operator.contains('_') || operator == op::IN => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
-                self.binary(operator, left, right)
+                binary(self.budget, operator, left, right)
             }
             (name, args) => self.function(name, false, None, args),
         }
@@ -321,77 +325,6 @@ impl<'s> Evaluator<'_, 's> {
             }
             (name, args) => self.function(name, true, Some(target), args),
         }
-    }
-
-    fn comprehension(&mut self, name: &str, target: &IdedExpr, item: &str, rest: &[IdedExpr]) -> Outcome {
-        // The items of a loop may be more than a value may have; one at a time they are not.
-        let items: Cow<'_, [Value]> = match self.stored(target) {
-            Some(Value::Array(items)) => Cow::Borrowed(items),
-            _ => match self.value(target)? {
-                Value::Array(items) => items.into(),
-                Value::Object(fields) => fields.into_iter().map(|(key, _)| Value::String(key)).collect(),
-                other => return Err(format!("{} has no items", kind_of(&other)).into()),
-            },
-        };
-        let (filter, body) = match (name, rest) {
-            ("map", [filter, body]) => (Some(filter), body),
-            (_, [body]) => (None, body),
-            _ => return unsupported(),
-        };
-        let (mut built, mut size, mut found) = (Vec::new(), 0_usize, 0_usize);
-        let total = items.len();
-        for value in items.iter() {
-            self.budget.build(1 + size_of(value))?;
-            let value = value.clone();
-            let kept = (name == "filter").then(|| value.clone());
-            self.locals.push((item.to_owned(), value));
-            let outcome = self.turn(name, filter, body);
-            self.locals.pop();
-            let Some(outcome) = outcome? else { continue };
-            let outcome = match (kept, outcome) {
-                // Where it is absent whether an item is meant, it is not.
-                (_, Value::Null) if name != "map" => continue,
-                (Some(kept), Value::Bool(true)) => kept,
-                (None, Value::Bool(true)) if name != "map" => {
-                    found += 1;
-                    continue;
-                }
-                (_, Value::Bool(false)) if name != "map" => continue,
-                (_, outcome) if name == "map" => outcome,
-                (_, other) => return Err(format!("{name} needs a bool, not {}", kind_of(&other)).into()),
-            };
-            let grown = size_of(&outcome);
-            size += grown;
-            self.budget.spend(grown)?;
-            if size > MAX_VALUE {
-                return Err(too_large().into());
-            }
-            built.push(outcome);
-        }
-        Ok(match name {
-            "exists" => (found > 0).into(),
-            "exists_one" => (found == 1).into(),
-            "all" => (found == total).into(),
-            _ => Value::Array(built),
-        })
-    }
-
-    /// One turn of a comprehension; `None` where the filter of a three-part `map` says no.
-    fn turn(
-        &mut self,
-        name: &str,
-        filter: Option<&IdedExpr>,
-        body: &IdedExpr,
-    ) -> Result<Option<Value>, EvalError> {
-        debug_assert!(filter.is_none() || name == "map");
-        if let Some(filter) = filter {
-            match self.value(filter)? {
-                Value::Bool(true) => {}
-                Value::Bool(false) | Value::Null => return Ok(None),
-                other => return Err(format!("{name} needs a bool, not {}", kind_of(&other)).into()),
-            }
-        }
-        self.value(body).map(Some)
     }
 
     fn function(
@@ -494,82 +427,6 @@ impl<'s> Evaluator<'_, 's> {
             None => Err(format!("there is nothing at [{key}]; write [?{key}] where it may be absent").into()),
         }
     }
-
-    fn binary(&mut self, operator: &str, left: Value, right: Value) -> Outcome {
-        self.budget.spend(size_of(&left).min(size_of(&right)))?;
-        match operator {
-            op::EQUALS => return Ok(equal(&left, &right).into()),
-            op::NOT_EQUALS => return Ok((!equal(&left, &right)).into()),
-            op::IN => {
-                return Ok(match (&left, right) {
-                    (item, Value::Array(items)) => {
-                        self.budget.spend(size_of(item).saturating_mul(items.len()))?;
-                        items.iter().any(|other| equal(item, other)).into()
-                    }
-                    (Value::String(key), Value::Object(fields)) => fields.contains_key(key).into(),
-                    (item, right) => {
-                        return Err(
-                            format!("`in` cannot look for {} in {}", kind_of(item), kind_of(&right)).into()
-                        );
-                    }
-                });
-            }
-            op::LESS | op::LESS_EQUALS | op::GREATER | op::GREATER_EQUALS => {
-                let order = compare(&left, &right)?;
-                return Ok(match operator {
-                    op::LESS => order.is_lt(),
-                    op::LESS_EQUALS => order.is_le(),
-                    op::GREATER => order.is_gt(),
-                    _ => order.is_ge(),
-                }
-                .into());
-            }
-            _ => {}
-        }
-        match (operator, left, right) {
-            (op::ADD, Value::String(left), Value::String(right)) => {
-                self.budget.build(left.len() + right.len())?;
-                Ok((left + &right).into())
-            }
-            (op::ADD, Value::Array(mut left), Value::Array(right)) => {
-                self.budget.build(left.iter().chain(&right).map(size_of).sum())?;
-                left.extend(right);
-                Ok(Value::Array(left))
-            }
-            (_, Value::Number(left), Value::Number(right)) => match (left.as_i64(), right.as_i64()) {
-                (Some(left), Some(right)) => whole(operator, left, right),
-                _ => {
-                    let (Some(left), Some(right)) = (left.as_f64(), right.as_f64()) else {
-                        return Err(overflow().into());
-                    };
-                    match operator {
-                        op::ADD => finite(left + right),
-                        op::SUBSTRACT => finite(left - right),
-                        op::MULTIPLY => finite(left * right),
-                        op::DIVIDE => finite(left / right),
-                        _ => Err("% takes ints".to_owned().into()),
-                    }
-                }
-            },
-            (operator, left, right) => {
-                let sign = operator.trim_matches('_');
-                Err(format!("`{sign}` cannot join {} and {}", kind_of(&left), kind_of(&right)).into())
-            }
-        }
-    }
-}
-
-fn whole(operator: &str, left: i64, right: i64) -> Outcome {
-    let result = match operator {
-        op::ADD => left.checked_add(right),
-        op::SUBSTRACT => left.checked_sub(right),
-        op::MULTIPLY => left.checked_mul(right),
-        op::DIVIDE | op::MODULO if right == 0 => return Err("division by zero".to_owned().into()),
-        op::DIVIDE => left.checked_div(right),
-        op::MODULO => left.checked_rem(right),
-        _ => return unsupported(),
-    };
-    Ok(result.ok_or_else(overflow)?.into())
 }
 
 fn literal_value(literal: &LiteralValue) -> Outcome {
@@ -583,51 +440,12 @@ fn literal_value(literal: &LiteralValue) -> Outcome {
     })
 }
 
-/// JSON has neither infinity nor NaN, and neither is ever what an author meant.
-fn finite(float: f64) -> Outcome {
-    serde_json::Number::from_f64(float)
-        .map(Value::Number)
-        .ok_or_else(|| "the result is not a finite number".to_owned().into())
-}
-
 fn too_large() -> String {
     format!("the value would have more than {MAX_VALUE} bytes; write it to a file instead")
 }
 
-fn overflow() -> String {
-    "the number does not fit into 64 bits".to_owned()
-}
-
 fn unsupported() -> Outcome {
     Err("this is not part of the workflow language".to_owned().into())
-}
-
-/// Equality by value: 1 and 1.0 are equal where a value of type `any` brings both.
-fn equal(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Number(_), Value::Number(_)) => compare(left, right).is_ok_and(Ordering::is_eq),
-        (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal(left, right))
-        }
-        (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len()
-                && left.iter().all(|(key, value)| right.get(key).is_some_and(|other| equal(value, other)))
-        }
-        _ => left == right,
-    }
-}
-
-fn compare(left: &Value, right: &Value) -> Result<Ordering, String> {
-    let order = match (left, right) {
-        (Value::Number(left), Value::Number(right)) => match (left.as_i64(), right.as_i64()) {
-            (Some(left), Some(right)) => Some(left.cmp(&right)),
-            _ => left.as_f64().zip(right.as_f64()).and_then(|(left, right)| left.partial_cmp(&right)),
-        },
-        (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
-        (Value::Bool(left), Value::Bool(right)) => Some(left.cmp(right)),
-        _ => None,
-    };
-    order.ok_or_else(|| format!("{} and {} cannot be compared", kind_of(left), kind_of(right)))
 }
 
 /// About how many bytes a value takes as JSON.
@@ -638,163 +456,6 @@ pub(crate) fn size_of(value: &Value) -> usize {
         Value::Array(items) => items.iter().map(|item| size_of(item) + 1).sum::<usize>() + 2,
         Value::Object(fields) => {
             fields.iter().map(|(key, value)| key.len() + size_of(value) + 4).sum::<usize>() + 2
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn eval(text: &str) -> Result<Value, EvalError> {
-        let object = |value: Value| value.as_object().cloned().unwrap();
-        let inputs =
-            object(json!({"repo": "acme/tools", "n": 3, "ratio": 0.5, "tags": ["a", "b"], "none": null,
-            "author": {"name": "Ann", "email": "ann@example.com"}, "env": {"A": "1"}}));
-        let steps = object(json!({
-            "clone": {"state": "succeeded", "attempts": 1, "path": "/workspace/tools"},
-            "commit": {"state": "succeeded", "attempts": 1, "changed": false},
-            "review": {"state": "skipped"},
-            "agent": {"state": "failed", "attempts": 2, "error": {"kind": "exited", "message": "1"}},
-        }));
-        let run = object(json!({"id": "01", "workflow": "w", "trigger": "manual", "status": "failed"}));
-        let secrets = BTreeSet::from(["github".to_owned()]);
-        evaluate(
-            text,
-            &Scope { inputs: &inputs, steps: &steps, run: &run, secrets: &secrets, item: None, hashes: None },
-            &mut Budget::new(),
-        )
-    }
-
-    #[test]
-    fn lists_larger_than_a_value_may_be_are_read_item_by_item() {
-        let items: Vec<Value> =
-            (0..20_000).map(|n| json!({ "key": format!("item {n:060}"), "n": n })).collect();
-        let steps = json!({ "each": { "state": "succeeded", "items": items } });
-        let (empty, secrets) = (Map::new(), BTreeSet::new());
-        let scope = Scope {
-            inputs: &empty,
-            steps: steps.as_object().unwrap(),
-            run: &empty,
-            secrets: &secrets,
-            item: None,
-            hashes: None,
-        };
-        let value = |text: &str| evaluate(text, &scope, &mut Budget::new());
-        assert_eq!(value("steps.each.items.size()"), Ok(json!(20_000)));
-        assert_eq!(value("steps.each.items.filter(i, i.n > 19997).map(i, i.n)"), Ok(json!([19_998, 19_999])));
-        assert_eq!(value("steps.each.items.exists(i, i.n == 7)"), Ok(json!(true)));
-        assert!(value("steps.each.items").is_err(), "as a whole it is too large");
-        assert!(value("steps.none.items.size()").is_err());
-    }
-
-    #[test]
-    fn values() {
-        for (text, expected) in [
-            ("1 + 2 * 3", json!(7)),
-            ("-7 / 2", json!(-3)),
-            ("7 % 4", json!(3)),
-            ("inputs.ratio * 2.0", json!(1.0)),
-            ("'a' + \"b\"", json!("ab")),
-            ("[1] + [2]", json!([1, 2])),
-            ("inputs.repo.split('/').last().orValue('')", json!("tools")),
-            ("inputs.repo.replace('/', '-')", json!("acme-tools")),
-            ("inputs.tags.join(', ')", json!("a, b")),
-            ("'  Ab '.trim().lower() + 'x'.upper()", json!("abX")),
-            (
-                "'%s has %d, %.2f%%'.format([inputs.repo, inputs.n, 12.345])",
-                json!("acme/tools has 3, 12.35%"),
-            ),
-            ("[].first().orValue('none')", json!("none")),
-            ("json({'a': [1, true, null]})", json!(r#"{"a":[1,true,null]}"#)),
-            ("size('aö') + [1, 2].size()", json!(4)),
-            ("'abc'.contains('b') && 'abc'.startsWith('a') && 'abc'.endsWith('c')", json!(true)),
-            ("'v1.2'.matches('^v[0-9]+')", json!(true)),
-            ("int('42') + int(1.9) + int(inputs.n)", json!(46)),
-            ("double(1) / 2.0", json!(0.5)),
-            ("string(1) + string(true) + string(2.5)", json!("1true2.5")),
-            ("bool('true')", json!(true)),
-            ("inputs.tags.map(t, t + '!')", json!(["a!", "b!"])),
-            ("[1, 2, 3].map(x, x > 1, x * 10)", json!([20, 30])),
-            ("[1, 2, 3].filter(x, x != 2)", json!([1, 3])),
-            ("[1, 2].exists(x, x == 2) && [1, 2].all(x, x > 0) && [1, 2].exists_one(x, x > 1)", json!(true)),
-            ("inputs.env.map(k, k)", json!(["A"])),
-            ("[{'a': true}, {'a': inputs.none}, {'a': false}].filter(x, x.a).size()", json!(1)),
-            ("[{'a': inputs.none}].exists(x, x.a) || [{'a': inputs.none}].all(x, x.a)", json!(false)),
-            ("[{'a': true}, {'a': inputs.none}].exists_one(x, x.a)", json!(true)),
-            ("[{'a': true, 'b': 1}, {'a': inputs.none, 'b': 2}].map(x, x.a, x.b)", json!([1])),
-            ("inputs.n in [1, 3] && 'A' in inputs.env", json!(true)),
-            ("has(secrets.github) && !has(secrets.gemini)", json!(true)),
-            ("['memory'] + (has(secrets.gemini) ? ['gemini'] : [])", json!(["memory"])),
-            ("steps.clone.path", json!("/workspace/tools")),
-            ("steps.commit.?sha", json!(null)),
-            ("steps.commit.sha.orValue('none')", json!("none")),
-            ("steps.review.?approved", json!(null)),
-            ("steps.review.approved.orValue(false)", json!(false)),
-            ("has(steps.review.approved) || has(steps.clone.path)", json!(true)),
-            ("steps.review.state == 'skipped' && steps.agent.error.kind == 'exited'", json!(true)),
-            ("steps.agent.attempts", json!(2)),
-            ("inputs.tags[0] + inputs.env['A']", json!("a1")),
-            ("inputs.tags[?7].orValue('z')", json!("z")),
-            ("optional.of(1).hasValue() && !optional.none().hasValue()", json!(true)),
-            ("[1, ?inputs.none]", json!([1])),
-            ("{'a': 1, ?'b': inputs.none}", json!({"a": 1})),
-            ("run.status != 'succeeded' ? 'wip' : 'done'", json!("wip")),
-            ("false && steps.review.approved", json!(false)),
-            ("{'b': 1, 'a': 2}.map(k, k)", json!(["b", "a"])),
-        ] {
-            assert_eq!(eval(text), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_step_without_outputs_is_named() {
-        for (text, step) in [
-            ("steps.review.approved", "review"),
-            ("steps.agent.summary + 'x'", "agent"),
-            ("[1].map(x, steps.review.approved)", "review"),
-            ("steps.later.path", "later"),
-        ] {
-            assert_eq!(eval(text), Err(EvalError::Skipped(StepId::new(step))), "{text}");
-        }
-    }
-
-    #[test]
-    fn failures_say_why() {
-        for (text, reason) in [
-            ("1 / 0", "division by zero"),
-            ("9223372036854775807 + 1", "does not fit into 64 bits"),
-            ("1.0 / 0.0", "not a finite number"),
-            ("int('x')", "`x` is no whole number"),
-            ("[1][4]", "there is nothing at [4]"),
-            ("'x'.matches('(')", "the regular expression is not valid"),
-            ("inputs.none.value()", "the value is absent"),
-            ("nope", "nothing is called `nope`"),
-            ("'a'.nope()", "no function is called `nope`"),
-            ("'%d'.format(['a'])", "%d takes an int"),
-            ("'%s'.format([])", "more holes than values"),
-            ("b'abc'", "not part of the workflow language"),
-            ("{'a': 1, 'a': 2}", "the key `a` is there twice"),
-            ("1 +", "the expression ends too early"),
-        ] {
-            match eval(text) {
-                Err(EvalError::Failed(message)) => assert!(message.contains(reason), "{text}: {message}"),
-                other => panic!("{text}: {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn no_expression_costs_without_end() {
-        let list = format!("[{}]", vec!["1"; 60].join(","));
-        let nested = (0..6).fold("x0".to_owned(), |body, n| format!("{list}.map(x{n}, {body})"));
-        let doubling =
-            (0..40).fold("'aaaaaaaaaaaaaaaa'".to_owned(), |text, _| format!("{text}.replace('a', 'aaaa')"));
-        let exponential =
-            (0..20).fold("'a'".to_owned(), |text, n| format!("[{text}].map(y{n}, y{n} + y{n})[0]"));
-        for text in [nested, doubling, exponential] {
-            assert!(matches!(eval(&text), Err(EvalError::Failed(_))), "{text}");
         }
     }
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 const PARALLEL: u32 = 8;
 
 /// Most items at once: each may hold a sandbox's worth of work.
-const MAX_PARALLEL: u32 = 64;
+pub(crate) const MAX_PARALLEL: u32 = 64;
 
 /// Most types that the type of an item may be built of. A loop over another loop's items holds those items' type, so
 /// without a bound a file could make types that grow twofold with each loop.

@@ -39,6 +39,7 @@ use super::file::{self, Entry, Kind};
 use super::model::{Output, Workflow};
 use super::types::{Catalog, Type};
 use crate::id::StepId;
+pub(crate) use for_each::MAX_PARALLEL;
 pub(crate) use grammar::WORKFLOW;
 use indexmap::{IndexMap, IndexSet};
 pub(crate) use keys::{Key, Keys, Shape};

@@ -69,6 +69,7 @@ steps:
     21: bx -> box
     22: get-it -> get_it
     28: levl -> level
+    33: levl -> level
     13: dpth -> depth
     14: tokn -> token
     15: netwrok -> network
@@ -113,7 +114,7 @@ steps:
             A: "l\n${{ inputs.levl }}"
             B: > # levl
               folded
-              ${{ inputs.levl }}
+              ${{ inputs.level }}
     "#);
 }
 

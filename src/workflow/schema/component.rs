@@ -43,13 +43,11 @@ impl Known {
         forms.extend(self.functions().map(|called| json!({ "pattern": called.pattern() })));
         let function = "[A-Za-z][A-Za-z0-9_-]*(@[0-9]+)?";
         forms.extend([
-            json!({ "pattern": format!(r"^[^#$]+\.wasm#{function}$") }),
-            json!({ "pattern": format!(r"^(oci|https)://[^#\s]+#{function}$") }),
+            json!({ "pattern": format!(r"^[^#$:]+\.wasm#{function}$") }),
             json!({ "pattern": r"^[^#$:]+\.ya?ml$" }),
         ]);
         about(
-            "What the step calls: `component/function`, `./file.wasm#function`, `oci://host/name:tag#function`, \
-             `https://host/file.wasm#function`, or the workflow `./file.yaml`.",
+            "What the step calls: `component/function`, `./file.wasm#function`, or the workflow `./file.yaml`.",
             json!({ "type": "string", "anyOf": forms }),
         )
     }

@@ -1,11 +1,10 @@
 //! A step: what it does, when, and how often.
 
-use super::build::{
-    about, bare, count, doc, keyed, literal, map, names, one_or_several, text, words, words_or,
-};
+use super::build::{about, bare, count, doc, keyed, literal, map, names, one_or_several, text, words_or};
 use super::component::Known;
 use super::declare;
 use super::value::with_holes;
+use crate::workflow::check::MAX_PARALLEL;
 use crate::workflow::check::grammar::{
     APPROVAL, APPROVE, BACKOFF, CACHE, CALL, CONCURRENCY, EACH, JITTER, LOOP, ON_CONFLICT, ON_FAILURE,
     ON_TIMEOUT, RETRY,
@@ -79,15 +78,7 @@ pub(super) fn retry(kinds: &Value) -> Value {
     );
     let retry = keyed(
         &[&RETRY],
-        &[
-            ("attempts", count(MAX_ATTEMPTS)),
-            ("backoff", backoff),
-            ("on", kinds.clone()),
-            (
-                "resume",
-                about("What the next attempt goes on with: the agent's session.", words(&["session"])),
-            ),
-        ],
+        &[("attempts", count(MAX_ATTEMPTS)), ("backoff", backoff), ("on", kinds.clone())],
         &["attempts"],
     );
     about(doc(&CALL, "retry"), retry)
@@ -126,7 +117,7 @@ fn for_each() -> Value {
             ("item", names()),
             ("in", list),
             ("key", text()),
-            ("parallel", count(MAX_AT_ONCE)),
+            ("parallel", count(MAX_PARALLEL)),
             ("on-failure", words_or(&ON_FAILURE, "stop")),
         ],
         &["item", "in", "key"],

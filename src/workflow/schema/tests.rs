@@ -330,8 +330,7 @@ steps:
   c:
     uses: ./team.wasm#lint@1
     with: { path: x, wait: "${{ inputs.d }}", limit: 10MiB }
-  d: { uses: "oci://example.com/team/lint:1.2#lint", with: { any: [thing] } }
-  e: { uses: https://example.com/lint.wasm#lint }
+  d: { uses: ../team/lint.wasm#lint, with: { any: [thing] } }
   f: { uses: ./other.yaml, with: { repo: x } }
   g: { uses: lib/other.wasm#check, secrets: { any: x } }
   h: { uses: git/push, with: { path: x, strategy: "${{ inputs.o.orValue('refuse') }}" } }
@@ -388,7 +387,7 @@ steps:
     secrets: { claude_code_oauth_token: claude, gemini_api_key: gemini }
     timeout: 90m
     idle-timeout: 10m
-    retry: { attempts: 2, on: [sandbox-lost], resume: session }
+    retry: { attempts: 2, on: [sandbox-lost] }
   commit:
     uses: git/commit@1
     if: steps.agent.changed

@@ -589,7 +589,7 @@ steps:
     8 |     if: steps.clone.state == 'success'
       |                              ^^^^^^^^^
       |
-      = help: it is one of: `pending`, `running`, `waiting`, `succeeded`, `failed`, `skipped` and `cancelled`
+      = help: it is one of: `pending`, `queued`, `running`, `waiting`, `succeeded`, `failed`, `skipped` and `cancelled`
     "#);
 }
 
