@@ -313,6 +313,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     ("attempts of a step", "100", "src/workflow/check/retry.rs", "MAX_ATTEMPTS: u32 = 100;"),
     ("attempts lost with their process", "20", "src/run/state.rs", "HOST_LOST_MAX: u32 = 20;"),
     ("attempts of one run at once", "64", "src/engine/driver.rs", "IN_FLIGHT_MAX: usize = 64;"),
+    ("calls of all runs of one process at once", "64", "src/engine/mod.rs", "ATTEMPTS_MAX: usize = 64;"),
     ("items of a loop", "10,000", "src/run/loops.rs", "ITEMS_MAX: usize = 10_000;"),
     ("items of a loop at once", "64", "src/workflow/check/for_each.rs", "MAX_PARALLEL: u32 = 64;"),
     (

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Home, processes_with, text};
+use harness::{Home, Running, processes_with, text};
 use std::path::PathBuf;
 
 /// Three steps that each note that they ran. The one named hangs the first time it is tried.
@@ -72,4 +72,48 @@ fn a_detached_run_is_driven_in_the_background() {
     // Following returns when the run has ended.
     assert!(text(&home.run(&["logs", "-f", &run]).stdout).contains("a | hi"));
     assert_eq!(home.json(&["show", &run, "--json"])["state"], "succeeded");
+}
+
+#[test]
+fn a_run_that_waits_or_cannot_go_on_holds_up_no_other() {
+    let home = Home::new();
+    let ask = home
+        .file("ask.yaml", "harvest: 1\nname: ask\nsteps:\n  review: { approve: { message: \"Go on?\" } }\n");
+    let mut asking = home.start(&ask);
+    let asked = asking.wait_for("approval_requested", None)["run"].as_str().unwrap().to_owned();
+    asking.kill();
+    let secret = home.file(
+        "secret.yaml",
+        "harvest: 1\nname: secret\nsecrets: { token: { from: env:HARVEST_TEST_PASSING } }\nsteps:\n  a:\n    uses: exec/run\n    with: { command: [sleep, '71.35'] }\n    secrets: { TOKEN: token }\n",
+    );
+    let mut command = home.harvest();
+    command.env("HARVEST_TEST_PASSING", "value-of-it").args(["run", "--json"]).arg(secret);
+    let mut lacking = Running::of(command);
+    let lost = lacking.wait_for("step_started", Some("a"))["run"].as_str().unwrap().to_owned();
+    lacking.kill();
+    let mut working = home.start(&workflow(&home, "two", "71.36"));
+    let run = working.wait_for("step_started", Some("two"))["run"].as_str().unwrap().to_owned();
+    home.wait_until_said(&run, "hanging");
+    working.kill();
+
+    let mut resume = home.harvest();
+    let resume = resume.arg("resume").stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Following returns when the run has ended.
+    home.run(&["logs", "-f", &run]);
+    assert_eq!(home.json(&["show", &run, "--json"])["state"], "succeeded");
+    assert_eq!(home.json(&["show", &asked, "--json"])["state"], "waiting");
+    let approved = home.run(&["approve", &asked, "review"]);
+    assert!(approved.status.success(), "{}", text(&approved.stderr));
+    let resumed = resume.wait_with_output().unwrap();
+    let said = text(&resumed.stderr);
+    assert_eq!(resumed.status.code(), Some(3), "{said}");
+    for line in [
+        format!("run {lost} (secret) cannot go on: secret `token` has no value"),
+        format!("run {asked} asks: Go on?: `harvest approve {asked} 'review'`, or reject"),
+        format!("run {run} (hangs) succeeded"),
+        format!("run {asked} (ask) succeeded"),
+    ] {
+        assert!(said.contains(&line), "{line} is missing in\n{said}");
+    }
+    assert_eq!(home.json(&["show", &lost, "--json"])["state"], "running", "it can still be resumed");
 }

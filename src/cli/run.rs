@@ -143,16 +143,16 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
 }
 
 /// SIGINT and SIGTERM, listened for from one place on, so that none between two waits is missed.
-struct Interrupts(Option<(Signal, Signal)>);
+pub(super) struct Interrupts(Option<(Signal, Signal)>);
 
 impl Interrupts {
-    fn listen() -> Self {
+    pub(super) fn listen() -> Self {
         let listen = |kind| signal(kind).ok();
         Self(listen(SignalKind::interrupt()).zip(listen(SignalKind::terminate())))
     }
 
     /// Waits for the next one and says which it was.
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         let Some((int, term)) = &mut self.0 else { return std::future::pending().await };
         tokio::select! {
             _ = int.recv() => "SIGINT",

@@ -359,8 +359,21 @@ impl Driver {
             timeout: call.attempts.timeout_ms.map(Duration::from_millis),
             idle_timeout: call.attempts.idle_timeout_ms.map(Duration::from_millis),
         };
-        let executor = self.engine.executor.clone();
-        Ok(self.tasks.spawn(async move { Done::Attempt(executor.execute(call, cancel).await) }).id())
+        let (executor, turns) = (self.engine.executor.clone(), self.engine.turns.clone());
+        let attempt = async move {
+            // Only calls take turns: a sub-workflow that held one could keep its own steps from theirs.
+            let turn = tokio::select! {
+                turn = turns.acquire_owned() => turn,
+                () = cancel.cancelled() => {
+                    let message = "it was stopped before it began";
+                    return Done::Attempt(Err(StepError::new(ErrorKind::CANCELLED, message)));
+                }
+            };
+            let result = executor.execute(call, cancel).await;
+            drop(turn);
+            Done::Attempt(result)
+        };
+        Ok(self.tasks.spawn(attempt).id())
     }
 
     fn sub_run(

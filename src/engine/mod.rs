@@ -25,9 +25,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 /// Events read at a time when a run is replayed.
 const READ_CHUNK: usize = 1_000;
+
+/// Calls that may be with the host at once, of all runs that this process drives.
+const ATTEMPTS_MAX: usize = 64;
 
 /// Drives runs to their end.
 #[derive(Clone)]
@@ -38,6 +42,8 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     groups: Groups,
     kept: KeptOutputs,
+    /// One for each call that may be with the host.
+    turns: Arc<Semaphore>,
 }
 
 /// Gets ready what a run needs of the world before it begins or goes on: its sandboxes, the values of its secrets.
@@ -109,7 +115,8 @@ impl Engine {
         state: &Path,
     ) -> Self {
         let (groups, kept) = (Groups::new(state.join("groups")), KeptOutputs::new(state.join("outputs")));
-        Self { journal, executor, preparer, clock, groups, kept }
+        let turns = Arc::new(Semaphore::new(ATTEMPTS_MAX));
+        Self { journal, executor, preparer, clock, groups, kept, turns }
     }
 
     /// Whether the outputs of an equal call are kept and good now.
