@@ -5,7 +5,6 @@ mod harness;
 use harness::{Home, text};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -371,7 +370,7 @@ fn what_can_be_written_is_proposed() {
 fn a_component_beside_the_file_is_proposed_and_read_again_once_it_changes() {
     let mut editor = Editor::open(&format!("{FILE}  last:\n    uses: "));
     assert!(!editor.labels("uses: ").iter().any(|label| label.contains("team")));
-    let [exec, git] = ["exec", "git"].map(component);
+    let (exec, git) = (env!("HARVEST_GUEST_EXEC"), env!("HARVEST_GUEST_GIT"));
     std::fs::copy(exec, editor.home.scratch().join("team.wasm")).unwrap();
     std::fs::write(editor.home.scratch().join("broken.wasm"), "no component").unwrap();
     let own =
@@ -401,11 +400,6 @@ fn a_workflow_beside_the_file_is_proposed_with_its_inputs() {
     assert_eq!(files, ["./other.yaml"], "neither itself nor what is no workflow");
     assert!(editor.hover("./other.yaml", 3).starts_with("**other**\n\nTakes\n\n- `depth`: `int`"));
     editor.end();
-}
-
-fn component(name: &str) -> PathBuf {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    root.join("target/guests/wasm32-wasip2/release").join(format!("{name}.wasm"))
 }
 
 #[test]
