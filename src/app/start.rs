@@ -7,7 +7,7 @@ use crate::host::Components;
 use crate::id::RunId;
 use crate::run::RunStarted;
 use crate::workflow::Workflow;
-use crate::workflow::check::{Checked, check, mocks};
+use crate::workflow::check::{Checked, check, injections, mocks};
 use crate::workflow::inputs::read_inputs;
 use crate::workflow::model::Mock;
 use serde_json::{Map, Value, json};
@@ -26,6 +26,8 @@ pub struct StartRequest {
     pub json: Option<Map<String, Value>>,
     /// A file of answers that stand in for steps.
     pub mocks: Option<PathBuf>,
+    /// Faults to inject, each as `STEP=FAULT@ATTEMPT`.
+    pub inject: Vec<String>,
     /// What asked for the run: `cli`, `api`, `schedule` ...
     pub trigger: String,
 }
@@ -90,6 +92,8 @@ impl App {
         let hashes = super::hashes::of(&workflow.hashes, &directory)?;
         let mocks = request.mocks.as_deref().map(|file| mocks_of(file, &workflow)).transpose()?;
         let mocks = mocks.unwrap_or_default();
+        let injected =
+            injections(&request.inject, &workflow, &self.catalog(&request.file)).map_err(AppError::Inputs)?;
         let secrets =
             secrets(&workflow, &directory, if mocks.is_empty() { ask } else { Ask::WhatThereIs }).await?;
         let started = RunStarted {
@@ -102,6 +106,7 @@ impl App {
             secrets: secrets.keys().cloned().collect(),
             hashes,
             mocks,
+            injected,
             parent: None,
         };
         Ok(Prepared { run, started, secrets })

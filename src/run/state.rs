@@ -7,6 +7,7 @@ use super::view;
 use crate::id::{StepId, StepRef};
 use crate::step::{ErrorKind, StepError};
 use crate::workflow::Workflow;
+use crate::workflow::fault::Fault;
 use crate::workflow::model::{Action, Mock, Step};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -397,6 +398,13 @@ impl Run {
         let answers = mocks.get(&at.to_string()).or_else(|| mocks.get(at.step.as_str()))?;
         let tries = self.state(at).map_or(1, StepState::counted_tries).max(1) as usize;
         answers.get(tries - 1).or_else(|| answers.last())
+    }
+
+    /// The fault that this attempt is to meet, where somebody injected one.
+    pub fn injected(&self, at: &StepRef, attempt: u32) -> Option<&Fault> {
+        let injected = &self.started.injected;
+        let of = |name: &str| injected.get(name)?.iter().find(|injected| injected.is_for(attempt));
+        of(&at.to_string()).or_else(|| of(at.step.as_str())).map(|injected| &injected.fault)
     }
 
     /// Whether the run holds a place in a group, as far as the journal says.

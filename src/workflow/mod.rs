@@ -6,6 +6,7 @@ pub mod code;
 pub mod data;
 pub mod diagnostic;
 pub mod explain;
+pub mod fault;
 mod file;
 pub mod fix;
 #[cfg(test)]

@@ -62,6 +62,7 @@ impl World {
             secrets: BTreeSet::new(),
             hashes: Default::default(),
             mocks: Default::default(),
+            injected: Default::default(),
             parent: None,
         }));
         let run = Run::begin(0, &started).unwrap();

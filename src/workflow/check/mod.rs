@@ -12,6 +12,7 @@ mod credential;
 mod declare;
 mod for_each;
 mod handles;
+mod inject;
 mod mock;
 mod order;
 mod permission;
@@ -27,6 +28,7 @@ mod uses;
 mod value;
 mod world;
 
+pub use inject::injections;
 pub use mock::mocks;
 
 use super::cel::typing::{Names, Usage};
