@@ -161,6 +161,8 @@ pub struct StepCall {
     pub timeout: Option<Duration>,
     /// Limit of silence; the executor enforces it.
     pub idle_timeout: Option<Duration>,
+    /// Whether its sandboxes are to be lost while it uses them, for somebody who wants to see what then happens.
+    pub lose_sandboxes: bool,
 }
 
 /// The outputs of a step as an object in snake_case, or why there are none.

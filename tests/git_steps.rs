@@ -95,6 +95,7 @@ impl Run<'_> {
             permissions: Vec::new(),
             timeout: Some(Duration::from_secs(120)),
             idle_timeout: None,
+            lose_sandboxes: false,
         };
         self.host.executor.execute(call, CancellationToken::new()).await
     }

@@ -90,6 +90,7 @@ impl World {
             permissions: Vec::new(),
             timeout: Some(Duration::from_secs(60)),
             idle_timeout: None,
+            lose_sandboxes: false,
         }
     }
 

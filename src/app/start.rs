@@ -26,6 +26,8 @@ pub struct StartRequest {
     pub json: Option<Map<String, Value>>,
     /// A file of answers that stand in for steps.
     pub mocks: Option<PathBuf>,
+    /// Faults to inject, each as `STEP=FAULT@ATTEMPT`.
+    pub inject: Vec<String>,
     /// What asked for the run: `cli`, `api`, `schedule` ...
     pub trigger: String,
 }
@@ -94,6 +96,8 @@ impl App {
             .map(|mocks| self.mocks_of(mocks, &workflow, &request.file))
             .transpose()?;
         let mocks = mocks.unwrap_or_default();
+        let injected = check::injections(&request.inject, &workflow, &self.catalog(&request.file))
+            .map_err(AppError::Inputs)?;
         let secrets =
             secrets(&workflow, &directory, if mocks.is_empty() { ask } else { Ask::WhatThereIs }).await?;
         let started = RunStarted {
@@ -106,6 +110,7 @@ impl App {
             secrets: secrets.keys().cloned().collect(),
             hashes,
             mocks,
+            injected,
             parent: None,
         };
         Ok(Prepared { run, started, secrets })

@@ -17,6 +17,7 @@ pub(super) async fn plan(app: &App, files: &[PathBuf], inputs: &[String], json: 
             inputs: inputs.clone(),
             json: None,
             mocks: None,
+            inject: Vec::new(),
             trigger: "cli".into(),
         };
         let plan = app.plan(&request).await.map_err(|error| super::run::refused(error, talk))?;

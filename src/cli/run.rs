@@ -28,6 +28,9 @@ pub(super) struct Arguments {
     /// Answers that stand in for steps, by step: `clone: { outputs: { ... } }`, `push: { error: { kind: network } }`.
     #[arg(long, value_name = "FILE")]
     mock: Option<PathBuf>,
+    /// A fault that a step is to meet: crash, crash-after, error[:KIND], slow[:TIME] or lost, at attempt N (1 without).
+    #[arg(long, value_name = "STEP=FAULT@N")]
+    inject: Vec<String>,
     /// One JSON object a line: every event of the run.
     #[arg(long)]
     json: bool,
@@ -45,6 +48,7 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
         inputs: arguments.input.iter().map(|input| read_input(input)).collect::<Result<_, _>>()?,
         json: arguments.inputs.as_deref().map(read_json).transpose()?,
         mocks: arguments.mock.clone(),
+        inject: arguments.inject.clone(),
         trigger: "cli".into(),
     };
     let prepared = app.prepare(&request).await.map_err(|error| refused(error, talk))?;

@@ -56,6 +56,16 @@ pub(super) fn as_json(id: &RunId, run: &Run, last: &Event, finished_at: Option<j
         "outputs": outputs,
         "steps": steps,
     });
+    // What makes the run differ from a plain one of its file.
+    let started = run.started();
+    if !started.mocks.is_empty() {
+        value["mocked"] = started.mocks.keys().cloned().collect();
+    }
+    if !started.injected.is_empty() {
+        let all = started.injected.iter();
+        value["injected"] =
+            all.flat_map(|(at, faults)| faults.iter().map(move |fault| format!("{at}={fault}"))).collect();
+    }
     if let Some(error) = error {
         value["error"] = json!(error);
     }
@@ -122,6 +132,12 @@ fn print_text(run: &Run, value: &Value) -> Result<(), Failure> {
     print_line(&format!("state     {}", text("state")))?;
     print_line(&format!("started   {}", text("started_at")))?;
     print_line(&format!("finished  {}", text("finished_at")))?;
+    for what in ["mocked", "injected"] {
+        if let Some(all) = value[what].as_array() {
+            let all: Vec<&str> = all.iter().filter_map(Value::as_str).collect();
+            print_line(&format!("{what:<10}{}", all.join(", ")))?;
+        }
+    }
     if let Some(error) = value.get("error") {
         let step = error["step"].as_str().map_or_else(|| "the run".to_owned(), |step| format!("step {step}"));
         print_line(&format!(

@@ -2,11 +2,12 @@
 
 use super::groups::{Holder, Kind, Place};
 use super::kept::Kept;
-use super::{Ended, Engine, EngineError, broken, row, sub_run};
+use super::{Ended, Engine, EngineError, broken, inject, row, sub_run};
 use crate::id::{Digest, RunId, StepRef};
 use crate::journal::{JournalError, Record};
 use crate::run::{Command, Event, Membership, Outcome, Parent, Run, Timer, exit_code};
 use crate::step::{ErrorKind, StepCall, StepError, StepResult};
+use crate::workflow::fault::Fault;
 use crate::workflow::model::{Action, Call, Mock, OnConflict, SubWorkflow};
 use std::collections::HashMap;
 use std::io;
@@ -247,7 +248,8 @@ impl Driver {
             Ok(reuse) => reuse,
             Err(error) => return self.refuse(at, attempt, error).await,
         };
-        if let Some(reuse) = &reuse
+        // An injected fault wants an attempt to strike.
+        if let Some(reuse) = reuse.as_ref().filter(|_| self.run.injected(&at, attempt).is_none())
             && let Some(kept) = self.engine.kept.find(reuse, self.engine.clock.now())
         {
             let Kept { run: source, outputs, .. } = kept;
@@ -296,11 +298,17 @@ impl Driver {
         let Some(action) = self.run.definition(&at.step).map(|step| step.action.clone()) else {
             return Ok(());
         };
+        let fault = self.run.injected(&at, attempt).cloned();
+        match &fault {
+            Some(Fault::Crash) => inject::die(&at, attempt, "before"),
+            Some(Fault::Error(error)) => return self.fail(at, attempt, error.clone()).await,
+            _ => {}
+        }
         let cancel = CancellationToken::new();
         let mocked = self.run.mock(&at).cloned();
         let done = match action {
             Action::Call(_) | Action::Workflow(_) | Action::Approve(_) if mocked.is_some() => {
-                Ok(self.answer(mocked))
+                Ok(self.answer(mocked, fault, cancel.clone()))
             }
             Action::ForEach(each) => {
                 return match self.run.loop_items(&at, &each) {
@@ -314,8 +322,11 @@ impl Driver {
                     Err(error) => self.fail(at, attempt, error).await,
                 };
             }
-            Action::Call(call) => self.call(&at, attempt, &call, key, cancel.clone()),
-            Action::Workflow(workflow) => self.sub_run(&at, &workflow, cancel.clone()),
+            Action::Call(call) => {
+                let call = self.step_call(&at, attempt, &call, key);
+                call.map(|call| self.call(call, fault, cancel.clone()))
+            }
+            Action::Workflow(workflow) => self.sub_run(&at, &workflow, fault, cancel.clone()),
         };
         match done {
             Ok(task) => {
@@ -327,24 +338,32 @@ impl Driver {
     }
 
     /// An attempt that only answers what stands in for it.
-    fn answer(&mut self, mocked: Option<Mock>) -> Id {
+    fn answer(&mut self, mocked: Option<Mock>, fault: Option<Fault>, cancel: CancellationToken) -> Id {
         let result = match mocked {
             Some(Mock::Outputs(outputs)) => Ok(outputs),
             Some(Mock::Error(error)) => Err(error),
             None => Ok(Default::default()),
         };
-        self.tasks.spawn(std::future::ready(Done::Attempt(result))).id()
+        let clock = self.engine.clock.clone();
+        let answer = async move {
+            match fault {
+                Some(Fault::Slow(ms)) => inject::delay(&*clock, ms, &mut None, None, &cancel).await?,
+                Some(Fault::Lost) => return Err(StepError::new(ErrorKind::SANDBOX_LOST, "injected")),
+                _ => {}
+            }
+            result
+        };
+        self.tasks.spawn(async move { Done::Attempt(answer.await) }).id()
     }
 
-    fn call(
-        &mut self,
+    fn step_call(
+        &self,
         at: &StepRef,
         attempt: u32,
         call: &Call,
         idempotency_key: Option<String>,
-        cancel: CancellationToken,
-    ) -> Result<Id, StepError> {
-        let call = StepCall {
+    ) -> Result<StepCall, StepError> {
+        Ok(StepCall {
             run: self.id.clone(),
             workflow: self.run.started().workflow.clone(),
             at: at.clone(),
@@ -358,33 +377,39 @@ impl Driver {
             permissions: call.permissions.clone(),
             timeout: call.attempts.timeout_ms.map(Duration::from_millis),
             idle_timeout: call.attempts.idle_timeout_ms.map(Duration::from_millis),
-        };
-        let (executor, turns) = (self.engine.executor.clone(), self.engine.turns.clone());
+            lose_sandboxes: false,
+        })
+    }
+
+    fn call(&mut self, mut call: StepCall, fault: Option<Fault>, cancel: CancellationToken) -> Id {
+        let engine = self.engine.clone();
         let attempt = async move {
             // Only calls take turns: a sub-workflow that held one could keep its own steps from theirs.
-            let turn = tokio::select! {
-                turn = turns.acquire_owned() => turn,
+            let _turn = tokio::select! {
+                turn = engine.turns.acquire() => turn,
                 () = cancel.cancelled() => {
-                    let message = "it was stopped before it began";
-                    return Done::Attempt(Err(StepError::new(ErrorKind::CANCELLED, message)));
+                    return Err(StepError::new(ErrorKind::CANCELLED, "it was stopped before it began"));
                 }
             };
-            let result = executor.execute(call, cancel).await;
-            drop(turn);
-            Done::Attempt(result)
+            call.lose_sandboxes = matches!(fault, Some(Fault::Lost));
+            if let Some(Fault::Slow(ms)) = fault {
+                inject::delay(&*engine.clock, ms, &mut call.timeout, call.idle_timeout, &cancel).await?;
+            }
+            engine.executor.execute(call, cancel).await
         };
-        Ok(self.tasks.spawn(attempt).id())
+        self.tasks.spawn(async move { Done::Attempt(attempt.await) }).id()
     }
 
     fn sub_run(
         &mut self,
         at: &StepRef,
         workflow: &SubWorkflow,
+        fault: Option<Fault>,
         cancel: CancellationToken,
     ) -> Result<Id, StepError> {
         // Attempts lost with their host go on with the run that the lost one started.
         let tries = self.run.state(at).map_or(0, |state| state.counted_tries());
-        let request = sub_run::Request {
+        let mut request = sub_run::Request {
             id: self.id.child(&format!("{at}#{tries}")),
             parent: Parent { run: self.id.clone(), at: at.clone() },
             definition: workflow.definition.clone(),
@@ -395,8 +420,14 @@ impl Driver {
             mocks: self.run.mocks_inside(at),
             timeout: workflow.attempts.timeout_ms.map(Duration::from_millis),
         };
-        let running = sub_run::run(self.engine.clone(), request, cancel);
-        Ok(self.tasks.spawn(async move { Done::Attempt(running.await) }).id())
+        let engine = self.engine.clone();
+        let attempt = async move {
+            if let Some(Fault::Slow(ms)) = fault {
+                inject::delay(&*engine.clock, ms, &mut request.timeout, None, &cancel).await?;
+            }
+            sub_run::run(engine, request, cancel).await
+        };
+        Ok(self.tasks.spawn(async move { Done::Attempt(attempt.await) }).id())
     }
 
     /// Waits for the first thing to happen and journals it.
@@ -451,6 +482,9 @@ impl Driver {
 
     async fn end(&mut self, id: Id, result: StepResult) -> Result<(), EngineError> {
         let Some(Flight { at, attempt, keep, .. }) = self.in_flight.remove(&id) else { return Ok(()) };
+        if let Some(Fault::CrashAfter) = self.run.injected(&at, attempt) {
+            inject::die(&at, attempt, "after");
+        }
         let result = result.and_then(|outputs| {
             let size = serde_json::to_vec(&outputs).map_or(usize::MAX, |text| text.len());
             let message = format!(

@@ -2,6 +2,7 @@
 
 use crate::id::{Digest, RunId};
 use crate::run::Reuse;
+use crate::run::planted::{Planted, planted};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -40,7 +41,7 @@ impl KeptOutputs {
         let kept: Kept = serde_json::from_slice(&fs::read(self.path(&reuse.key)).ok()?).ok()?;
         let age = now.as_millisecond().saturating_sub(kept.at.as_millisecond());
         let fresh = reuse.ttl.is_none_or(|ttl| u128::try_from(age).is_ok_and(|age| age < ttl.as_millis()));
-        fresh.then_some(kept)
+        (fresh || planted(Planted::KeptForEver)).then_some(kept)
     }
 
     /// Keeps what a call returned in place of what an earlier one did.
@@ -65,10 +66,21 @@ impl KeptOutputs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::planted::plant;
     use std::time::Duration;
 
     #[test]
     fn what_is_kept_is_found_until_it_is_too_old_or_passed_by() {
+        keep_and_find();
+    }
+
+    #[test]
+    fn what_never_grows_too_old_is_noticed() {
+        let kept = plant(Planted::KeptForEver, || std::panic::catch_unwind(keep_and_find));
+        assert!(kept.is_err());
+    }
+
+    fn keep_and_find() {
         let home = tempfile::tempdir().unwrap();
         let store = KeptOutputs::new(home.path().join("outputs"));
         let reuse = Reuse { key: Digest::of(b"k"), ttl: Some(Duration::from_secs(60)), bypass: false };

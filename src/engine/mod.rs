@@ -4,6 +4,7 @@
 mod clock;
 mod driver;
 pub mod groups;
+mod inject;
 mod kept;
 mod lease;
 mod sub_run;

@@ -85,6 +85,7 @@ async fn begin(engine: &Engine, request: Request) -> Result<(), StepError> {
         secrets: BTreeSet::new(),
         hashes: BTreeMap::new(),
         mocks,
+        injected: BTreeMap::new(),
         parent: Some(parent),
     };
     let found = engine.preparer.prepare(&id, &started).await?;

@@ -132,6 +132,7 @@ fn started(workflow: Workflow) -> RunStarted {
         secrets: BTreeSet::new(),
         hashes: Default::default(),
         mocks: Default::default(),
+        injected: Default::default(),
         parent: None,
     }
 }

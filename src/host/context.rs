@@ -13,7 +13,7 @@ use crate::step::ErrorKind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 /// The capabilities that every run shares.
 #[derive(Clone)]
@@ -43,11 +43,11 @@ pub struct RunSetup {
     pub artifacts: PathBuf,
 }
 
-/// A sandbox of a run, opened at most once.
+/// A sandbox of a run: opened when a step first uses it, and again where it has ended since.
 pub(super) struct SandboxSlot {
     spec: SandboxSpec,
     provider: Arc<dyn SandboxProvider>,
-    opened: OnceCell<Arc<dyn Sandbox>>,
+    opened: Mutex<Option<Arc<dyn Sandbox>>>,
     keep: bool,
 }
 
@@ -56,15 +56,25 @@ impl SandboxSlot {
         &self.spec.id
     }
 
-    /// The sandbox; opened by whichever step comes first, the others wait for it.
+    /// The sandbox; opened by whichever step comes first, the others wait for it. The provider has the same one for
+    /// who asks again, unless it has ended: then it goes on with its files.
     pub(super) async fn open(&self) -> Result<Arc<dyn Sandbox>> {
-        self.opened.get_or_try_init(|| self.provider.open(self.spec.clone())).await.cloned()
+        let mut opened = self.opened.lock().await;
+        let sandbox = self.provider.open(self.spec.clone()).await?;
+        *opened = Some(sandbox.clone());
+        Ok(sandbox)
+    }
+
+    /// Ends its processes, if it has any.
+    pub(super) async fn terminate(&self) -> Result<()> {
+        match self.opened.lock().await.take() {
+            Some(sandbox) => sandbox.terminate().await,
+            None => Ok(()),
+        }
     }
 
     async fn end(&self, keep_files: bool) -> Result<()> {
-        if let Some(sandbox) = self.opened.get() {
-            sandbox.terminate().await?;
-        }
+        self.terminate().await?;
         match self.keep || keep_files {
             true => Ok(()),
             // Also where it was never opened here: an earlier process may have.
@@ -91,7 +101,7 @@ impl RunContext {
         let slot = |(name, spec): (String, SandboxSpec)| {
             let keep = setup.keep.contains(&name);
             let provider = providers.sandboxes.clone();
-            (name, Arc::new(SandboxSlot { spec, provider, opened: OnceCell::new(), keep }))
+            (name, Arc::new(SandboxSlot { spec, provider, opened: Mutex::default(), keep }))
         };
         Ok(Self {
             run,

@@ -120,7 +120,11 @@ impl Executor for HostExecutor {
             instance::call(self.library.engine(), linked.component.clone(), attempt.clone(), self.limits);
         // A task of its own: a guest that computes must not hold up whoever drives the run.
         let mut guest = AbortOnDrop(tokio::spawn(guest));
-        let result = supervise(&mut guest, &attempt, cancel, self.limits.grace).await;
+        let result = if attempt.call.lose_sandboxes {
+            lose(&mut guest, &attempt, cancel, self.limits.grace).await
+        } else {
+            supervise(&mut guest, &attempt, cancel, self.limits.grace).await
+        };
         if !guest.0.is_finished() {
             guest.0.abort();
             // Only once it is gone are its commands nobody's. It was aborted: there is nothing to learn from how.
@@ -195,6 +199,30 @@ async fn supervise(
             Err(StepError::new(ErrorKind::IDLE_TIMED_OUT, format!("the attempt said nothing for {}", shown(limit))))
         }
     }
+}
+
+/// Ends the sandboxes of the attempt under it: as soon as it runs a command, or once it is over if it runs none.
+async fn lose(
+    guest: &mut AbortOnDrop,
+    attempt: &Attempt,
+    cancel: CancellationToken,
+    grace: Duration,
+) -> StepResult {
+    tokio::select! {
+        () = attempt.processes.begun() => {}
+        result = supervise(guest, attempt, cancel, grace) => match result {
+            Err(error) if ErrorKind::HOST.contains(&error.kind) => return Err(error),
+            _ => {}
+        },
+    }
+    for name in attempt.call.sandboxes.values() {
+        let ended = match attempt.context.sandbox(name) {
+            Ok(slot) => slot.terminate().await,
+            Err(error) => Err(error),
+        };
+        ended.map_err(|error| StepError::new(error.kind, error.message))?;
+    }
+    Err(StepError::new(ErrorKind::SANDBOX_LOST, "injected: the sandbox was ended while the step used it"))
 }
 
 async fn past(deadline: Option<Instant>) {

@@ -31,6 +31,8 @@ pub(super) struct Running {
 pub(super) struct Processes {
     running: Mutex<BTreeMap<u64, Arc<Running>>>,
     next: std::sync::atomic::AtomicU64,
+    /// Fires once there has been a command.
+    begun: CancellationToken,
     /// Fires when commands are to stop: a host function that holds one sends the signal itself.
     pub(super) interrupt: CancellationToken,
 }
@@ -52,7 +54,13 @@ impl Processes {
             number,
         });
         self.lock().insert(number, running.clone());
+        self.begun.cancel();
         running
+    }
+
+    /// Returns once there has been a command.
+    pub(super) async fn begun(&self) {
+        self.begun.cancelled().await;
     }
 
     pub(super) fn forget(&self, running: &Running) {

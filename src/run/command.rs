@@ -2,6 +2,7 @@
 
 use super::event::{Command, Finish, Outcome, Timer};
 use super::phase::Phase;
+use super::planted::{Planted, planted};
 use super::state::{Admission, Run};
 use super::verdict::Verdict;
 use crate::id::StepRef;
@@ -31,6 +32,7 @@ impl Run {
         let stopping = self.is_stopping(&at);
         match phase {
             Phase::Running { attempt } if stopping => Some(Command::Stop { at, attempt: *attempt }),
+            Phase::Queued { .. } if planted(Planted::QueuedForgotten) => None,
             Phase::Queued { attempt, .. } if !stopping => Some(Command::Start { at, attempt: *attempt }),
             Phase::Waiting { attempt } if !stopping => match self.verdict(&at) {
                 Verdict::NotYet => None,

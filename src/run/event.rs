@@ -4,6 +4,7 @@
 use crate::id::{RunId, StepId, StepRef};
 use crate::step::StepError;
 use crate::workflow::Workflow;
+use crate::workflow::fault::Injected;
 use crate::workflow::model::Mock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -184,6 +185,9 @@ pub struct RunStarted {
     /// Answers that stand in for steps, by `step` or `step[item]`, one an attempt; the last one repeats.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub mocks: std::collections::BTreeMap<String, Vec<Mock>>,
+    /// Faults that steps are to meet, by `step` or `step[item]`; one for a certain attempt stands before one for all.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub injected: std::collections::BTreeMap<String, Vec<Injected>>,
     /// The run and step that wait for this one, where it is a step of another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,

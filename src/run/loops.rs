@@ -2,6 +2,7 @@
 
 use super::event::{LoopItem, RunError};
 use super::phase::{Phase, StepState};
+use super::planted::{Planted, planted};
 use crate::id::StepId;
 use crate::workflow::model::ForEach;
 use serde_json::{Map, Value, json};
@@ -82,7 +83,8 @@ impl Loop {
         (by_key.len() == items.len()).then(|| Self {
             items: items.iter().map(fresh).collect(),
             by_key,
-            pending: (0..items.len()).collect(),
+            pending: (0..items.len() - usize::from(planted(Planted::LoopDropsItem) && items.len() > 1))
+                .collect(),
             open: BTreeSet::new(),
             stopping: false,
         })
@@ -115,7 +117,9 @@ impl Loop {
     pub(super) fn turn(&mut self, each: &ForEach, stopping: bool, at_ms: i64) -> bool {
         loop {
             // From the failure on, not only once the item's other steps have ended.
-            self.stopping |= !each.continue_on_failure && self.open().any(|item| item.error.is_some());
+            let goes_on = planted(Planted::LoopGoesOn);
+            self.stopping |=
+                !goes_on && !each.continue_on_failure && self.open().any(|item| item.error.is_some());
             let stops = stopping || self.stopping;
             let over: Vec<usize> =
                 self.open.iter().copied().filter(|at| self.items[*at].is_over(stops)).collect();
@@ -126,7 +130,8 @@ impl Loop {
                 item.steps.values_mut().for_each(|state| state.close(at_ms));
             }
             let mut begun = false;
-            while !(stopping || self.stopping) && self.open.len() < each.parallel as usize {
+            let width = each.parallel as usize + usize::from(planted(Planted::LoopTooWide));
+            while !(stopping || self.stopping) && self.open.len() < width {
                 let Some(at) = self.pending.pop_first() else { break };
                 self.open.insert(at);
                 self.items[at].begin(each);
@@ -148,12 +153,16 @@ impl Loop {
         self.stopping = false;
         self.open.clear();
         for (at, item) in self.items.iter_mut().enumerate() {
-            if item.state() == "succeeded" {
+            if item.state() == "succeeded" && !planted(Planted::RetryRepeatsItems) {
                 continue;
             }
             item.error = None;
             (item.begun, item.stopped) = (false, false);
-            for state in item.steps.values_mut().filter(|state| state.phase != Phase::Succeeded) {
+            for state in item
+                .steps
+                .values_mut()
+                .filter(|state| state.phase != Phase::Succeeded || planted(Planted::RetryRepeatsItems))
+            {
                 state.renew();
             }
             self.pending.insert(at);

@@ -8,6 +8,7 @@ pub mod exit_code;
 mod loops;
 mod phase;
 mod plan;
+pub(crate) mod planted;
 mod retry;
 #[cfg(test)]
 mod simulation;

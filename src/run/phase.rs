@@ -1,5 +1,6 @@
 //! Where a step stands, and how it got there.
 
+use super::planted::{Planted, planted};
 use crate::step::StepError;
 
 /// Where a step stands, and how it got there.
@@ -124,6 +125,9 @@ impl StepState {
 
     /// Ends what waits but does not run, as a stop does.
     pub(super) fn close(&mut self, at_ms: i64) {
+        if planted(Planted::QuestionLeftOpen) && matches!(self.phase, Phase::Asking { .. }) {
+            return;
+        }
         if matches!(self.phase, Phase::Asking { .. }) {
             self.end(at_ms, None);
         }

@@ -1,5 +1,6 @@
 //! Whether and when an attempt follows a failed one. Decided by data alone: the policy, the kind, the recorded jitter.
 
+use super::planted::{Planted, planted};
 use crate::step::ErrorKind;
 use crate::workflow::model::Retry;
 
@@ -7,9 +8,11 @@ use crate::workflow::model::Retry;
 /// where there is none.
 pub(super) fn delay_ms(policy: &Retry, failures: u32, kind: &ErrorKind, jitter: u16) -> Option<u64> {
     let wanted = if policy.on.is_empty() { *kind != ErrorKind::CANCELLED } else { policy.on.contains(kind) };
-    if !wanted || failures >= policy.attempts {
+    let attempts = policy.attempts + u32::from(planted(Planted::RetryTooOften));
+    if !wanted || failures >= attempts {
         return None;
     }
+    let failures = if planted(Planted::BackoffStandsStill) { 1 } else { failures };
     let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
     let full = (policy.first_ms as f64 * policy.factor.powi(exponent)).min(policy.max_ms as f64).max(0.0);
     let share = if policy.jitter { f64::from(jitter.min(1000)) / 1000.0 } else { 1.0 };

@@ -3,10 +3,12 @@
 use super::event::{Event, LoopItem, Outcome, RunError, RunStarted};
 use super::loops::{ITEMS_MAX, Item, Loop};
 use super::phase::{Phase, StepState};
+use super::planted::{Planted, planted};
 use super::view;
 use crate::id::{StepId, StepRef};
 use crate::step::{ErrorKind, StepError};
 use crate::workflow::Workflow;
+use crate::workflow::fault::Fault;
 use crate::workflow::model::{Action, Mock, Step};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -104,6 +106,9 @@ impl Run {
         };
         let mut run = Self::begin(at_ms, first)?;
         for (at_ms, event) in journal {
+            if planted(Planted::ReplayForgetsSkips) && matches!(event, Event::StepSkipped { .. }) {
+                continue;
+            }
             run.apply(at_ms, event)?;
         }
         Ok(run)
@@ -175,7 +180,8 @@ impl Run {
                 if !cached || !due {
                     return refuse("no outputs are to be reused here");
                 }
-                self.settle(at, Phase::Succeeded, Some(outputs));
+                let outputs = Some(outputs).filter(|_| !planted(Planted::ReusedOutputsLost));
+                self.settle(at, Phase::Succeeded, outputs);
             }
             Event::StepFailed { at, attempt, error, jitter } => {
                 if !self.is_running(at, *attempt) {
@@ -206,6 +212,7 @@ impl Run {
                 self.answer(at, *approved, note.as_deref(), by.as_deref(), at_ms);
             }
             Event::TimerElapsed { timer } => self.elapse(event, timer, at_ms)?,
+            Event::CancelRequested { .. } if planted(Planted::CancelIgnored) => {}
             Event::CancelRequested { note } => {
                 let message = note.clone().unwrap_or_else(|| "cancelled on request".into());
                 self.stop(at_ms, run_error(&StepError::new(ErrorKind::CANCELLED, message)));
@@ -399,7 +406,7 @@ impl Run {
 
     /// Whether the run has its place in its group, or needs none.
     pub fn is_admitted(&self) -> bool {
-        matches!(self.admission, Admission::Held { .. })
+        matches!(self.admission, Admission::Held { .. }) || planted(Planted::StartsUnadmitted)
     }
 
     /// What stands in for this attempt, where the run only tries its workflow out.
@@ -421,6 +428,13 @@ impl Run {
             inside.extend(self.started.mocks.iter().filter_map(inner));
         }
         inside
+    }
+
+    /// The fault that this attempt is to meet, where somebody injected one.
+    pub fn injected(&self, at: &StepRef, attempt: u32) -> Option<&Fault> {
+        let injected = &self.started.injected;
+        let of = |name: &str| injected.get(name)?.iter().find(|injected| injected.is_for(attempt));
+        of(&at.to_string()).or_else(|| of(at.step.as_str())).map(|injected| &injected.fault)
     }
 
     /// Whether the run holds a place in a group, as far as the journal says.
@@ -462,7 +476,8 @@ impl Run {
     /// How the run would end now, if it is over.
     pub(super) fn ending(&self) -> Option<Outcome> {
         let over = if self.is_admitted() {
-            self.in_finally() && self.section_over(true)
+            let left_out = self.stopping.is_some() && planted(Planted::FinallyLeftOut);
+            self.in_finally() && (self.section_over(true) || left_out)
         } else {
             // Nothing has begun, so there is nothing for `finally` to see to.
             self.stopping.is_some()
@@ -509,7 +524,10 @@ impl Run {
         };
         section.keys().all(|id| {
             let phase = &self.steps[id].phase;
-            phase.is_settled() || stopping && !phase.is_at_work()
+            let at_work = phase.is_at_work()
+                && !(finally && planted(Planted::EndsBesideAttempt))
+                && !(!finally && planted(Planted::FinallyTooEarly));
+            phase.is_settled() || stopping && !at_work
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::event::{Event, RunError, Timer};
 use super::loops::Loop;
 use super::phase::{Phase, StepState};
+use super::planted::{Planted, planted};
 use super::retry::delay_ms;
 use super::state::{Admission, HOST_LOST_MAX, Illegal, Run, illegal, run_error};
 use super::view;
@@ -83,6 +84,7 @@ impl Run {
         }
         let Some(state) = self.state(at) else { return };
         let (tries, lost) = state.tries();
+        let lost = if planted(Planted::LostAttemptCounts) { 0 } else { lost };
         let attempt = state.attempts.last().map_or(1, |last| last.n + 1);
         let next = if error.kind == ErrorKind::HOST_LOST {
             (lost < HOST_LOST_MAX).then_some(Phase::Waiting { attempt })
@@ -135,7 +137,7 @@ impl Run {
         by: Option<&str>,
         at_ms: i64,
     ) {
-        if approved {
+        if approved || planted(Planted::RejectionIgnored) {
             let outputs = serde_json::json!({ "approved": true, "note": note, "by": by });
             return self.succeed(at, outputs.as_object().unwrap_or(&Map::new()), at_ms);
         }
@@ -148,7 +150,8 @@ impl Run {
         let error = StepError::new(ErrorKind::HOST_LOST, "the harvest process that ran the attempt ended");
         let running =
             |(at, state): (StepRef, &StepState)| matches!(state.phase, Phase::Running { .. }).then_some(at);
-        for at in self.active().filter_map(running).collect::<Vec<_>>() {
+        let noticed = if planted(Planted::LostAttemptForgotten) { 1 } else { usize::MAX };
+        for at in self.active().filter_map(running).take(noticed).collect::<Vec<_>>() {
             self.fail(&at, &error, 0, at_ms);
         }
     }
@@ -165,6 +168,10 @@ impl Run {
                 let limit =
                     self.definition(&at.step).and_then(Step::concurrency).and_then(|group| group.timeout_ms);
                 let error = timed_out(format!("it got no place in its group within {} s", seconds(limit)));
+                if planted(Planted::QueueTimeoutStarts) {
+                    self.settle(at, Phase::Waiting { attempt: *attempt }, None);
+                    return Ok(());
+                }
                 if let Some(state) = self.state_mut(at) {
                     state.begin(*attempt, at_ms, None);
                 }
@@ -182,6 +189,9 @@ impl Run {
                 let error =
                     timed_out(format!("the run got no place in its group within {} s", seconds(limit)));
                 self.stop(at_ms, run_error(&error));
+            }
+            Timer::Run if planted(Planted::RunTimeoutIgnored) => {
+                self.admission = Admission::Held { since_ms: at_ms }
             }
             Timer::Run => {
                 let limit = seconds(self.workflow().timeout_ms);
@@ -210,7 +220,7 @@ impl Run {
         let started = self.started.clone();
         for (id, state) in &mut self.steps {
             let finally = started.definition.finally.contains_key(id);
-            if state.phase == Phase::Succeeded && !finally {
+            if state.phase == Phase::Succeeded && !finally && !planted(Planted::RetryRepeatsSteps) {
                 continue;
             }
             match self.loops.get_mut(id) {

@@ -1,6 +1,7 @@
 //! Whether a step is to run: decided by what it needs, what it reads, and its condition.
 
 use super::phase::Phase;
+use super::planted::{Planted, planted};
 use super::state::Run;
 use crate::id::{StepId, StepRef};
 use crate::workflow::cel::EvalError;
@@ -24,6 +25,7 @@ impl Run {
             match self.beside(at, need) {
                 Some(Phase::Succeeded | Phase::Skipped { .. }) => {}
                 Some(Phase::Failed) if self.definition(need).is_some_and(|step| step.continue_on_error) => {}
+                Some(Phase::Failed) if planted(Planted::FailedNeedIgnored) => {}
                 Some(Phase::Failed | Phase::Stopped) => {
                     return Verdict::Skip(format!("it needs `{need}`, which failed"));
                 }
@@ -36,6 +38,7 @@ impl Run {
             let over = self.is_of_finally(&at.step) && !self.is_of_finally(&read.step);
             match phase {
                 Phase::Succeeded => {}
+                Phase::Running { .. } if planted(Planted::ReadTooEarly) => {}
                 _ if read.tolerant && (over || phase.is_settled()) => {}
                 Phase::Skipped { .. } => {
                     return Verdict::Skip(format!("it reads `{}`, which was skipped", read.step));
@@ -49,6 +52,7 @@ impl Run {
         let Some(expression) = &definition.condition else { return Verdict::Start };
         match self.with_scope(at, |scope| condition(expression, scope)) {
             Ok(true) => Verdict::Start,
+            Ok(false) if planted(Planted::ConditionIgnored) => Verdict::Start,
             Ok(false) => Verdict::Skip(format!("its condition is false: {}", expression.0)),
             Err(EvalError::Skipped(step)) => {
                 Verdict::Skip(format!("its condition reads `{step}`, which was skipped"))

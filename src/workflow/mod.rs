@@ -7,6 +7,7 @@ pub mod data;
 pub mod diagnostic;
 pub(crate) mod doc;
 pub mod explain;
+pub mod fault;
 pub(crate) mod file;
 pub mod fix;
 #[cfg(test)]

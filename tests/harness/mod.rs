@@ -165,6 +165,20 @@ impl Running {
         }
     }
 
+    /// Reads events until one has this number, or false where the run ends before.
+    pub(crate) fn wait_for_record(&mut self, seq: u64) -> bool {
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).unwrap() == 0 {
+                return false;
+            }
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["seq"] == seq {
+                return event["type"] != "run_finished";
+            }
+        }
+    }
+
     /// Ends the process as a power cut would, as far as one process goes.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -20,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   demo                  an agent session from end to end in a sample repository
   test                  formatting, lints and every test
   soak [CASES]          the random tests of run core and checker with that many cases, 1,000,000 where none are named
+  soak kills [N]        kill -9 of the real binary under load, N times and at every record of a run, 200 where none are named
   scripted-api NAME DIR a Messages API on loopback that follows a scenario, until standard input ends";
 
 fn main() -> ExitCode {
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["soak"] => soak::run("1000000"),
+        ["soak", "kills"] => soak::kills("200"),
+        ["soak", "kills", kills] => soak::kills(kills),
         ["soak", cases] => soak::run(cases),
         ["scripted-api", name, directory] => scripted_api::run(name, directory),
         _ => {

@@ -13,6 +13,7 @@ mod declare;
 mod for_each;
 pub(crate) mod grammar;
 mod handles;
+mod inject;
 mod keys;
 mod mock;
 mod order;
@@ -30,6 +31,7 @@ mod uses;
 mod value;
 mod world;
 
+pub use inject::injections;
 pub use mock::mocks;
 
 use super::cel::typing::{Names, Usage};

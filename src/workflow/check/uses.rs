@@ -97,6 +97,11 @@ pub(crate) fn names_workflow(text: &str) -> bool {
     !text.contains("://") && (path.ends_with(".yaml") || path.ends_with(".yml"))
 }
 
+/// The part of a good `uses:` that names the component.
+pub(super) fn component(text: &str) -> Option<&str> {
+    form(text).ok().map(|form| form.component)
+}
+
 struct Form<'t> {
     component: &'t str,
     function: &'t str,
