@@ -10,6 +10,7 @@ mod exec;
 mod explain;
 mod follow;
 mod image;
+mod journal;
 mod logs;
 mod plan;
 mod progress;
@@ -102,6 +103,9 @@ enum Command {
     /// Keep the registry of repositories that workflows work on.
     #[command(subcommand)]
     Repo(repo::Command),
+    /// Check, move, copy and shrink the journal of this home.
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Look into volumes and change them.
     #[command(subcommand)]
     Volume(volume::Command),
@@ -222,6 +226,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
         Command::Repo(command) => repo::repo(&open()?, command).await,
+        Command::Journal(command) => journal::journal(&home()?, command, talk).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,
         Command::Doctor(arguments) => doctor::doctor(&home()?, &arguments).await,
     }
