@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod explain;
 mod follow;
+mod gc;
 mod image;
 mod journal;
 mod logs;
@@ -109,6 +110,8 @@ enum Command {
     /// Look into volumes and change them.
     #[command(subcommand)]
     Volume(volume::Command),
+    /// Remove runs beyond the limits of this home and files that belong to no run, and list them.
+    Gc(gc::Arguments),
     /// Try everything harvest needs from this machine; name one cause and one remedy for what is missing.
     Doctor(doctor::Arguments),
 }
@@ -228,6 +231,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Repo(command) => repo::repo(&open()?, command).await,
         Command::Journal(command) => journal::journal(&home()?, command, talk).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,
+        Command::Gc(arguments) => gc::gc(&open()?, &arguments).await,
         Command::Doctor(arguments) => doctor::doctor(&home()?, &arguments).await,
     }
 }

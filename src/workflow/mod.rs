@@ -12,7 +12,7 @@ pub mod fix;
 pub(crate) mod fixture;
 mod graph;
 pub mod inputs;
-mod literal;
+pub(crate) mod literal;
 pub mod model;
 pub mod sarif;
 pub mod schema;
