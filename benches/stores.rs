@@ -6,6 +6,7 @@
 
 use harvest::capability::stream::{Content, LocalStreams, StreamEntry, StreamStore};
 use harvest::id::{RunId, StepId};
+use harvest::journal::transfer::{TransferError, export, import};
 use harvest::journal::{Journal, JournalError, Record, RunFilter, RunRow, SqliteJournal};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ async fn main() -> Result<(), JournalError> {
     }
     openings(&home.join("256"), if whole { 50 } else { 2 }).await?;
     listings(&home.join("256"), if whole { 200 } else { 2 }).await?;
+    moving(&home, if whole { 10_000 } else { 20 }).await?;
     streams(&home, time).await;
     if let Err(error) = std::fs::remove_dir_all(&home) {
         eprintln!("cannot remove {}: {error}", home.display());
@@ -74,6 +76,27 @@ async fn openings(home: &Path, count: usize) -> Result<(), JournalError> {
         drop(journal);
     }
     print("journal open", took, start.elapsed());
+    Ok(())
+}
+
+/// Exports runs of ten events each from one journal and imports them into another.
+async fn moving(home: &Path, runs: u64) -> Result<(), JournalError> {
+    let failed = |error: TransferError| JournalError::Unavailable(error.to_string());
+    let (from, to) = (SqliteJournal::open(&home.join("from"))?, SqliteJournal::open(&home.join("to"))?);
+    for _ in 0..runs {
+        let run = RunId::generate();
+        let payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(PAYLOAD)).into_bytes();
+        let record = |seq| Record { seq, at: Timestamp::now(), payload: payload.clone() };
+        from.append(&run, 0, (1..=10).map(record).collect(), row(&run, true)).await?;
+    }
+    let (start, mut file) = (Instant::now(), Vec::new());
+    export(&from, None, &mut file).await.map_err(failed)?;
+    let exported = start.elapsed();
+    let start = Instant::now();
+    import(&to, &mut &*file, &mut |_, _| {}).await.map_err(failed)?;
+    let per_second = |took: Duration| (runs * 10) as f64 / took.as_secs_f64();
+    println!("{:<34}{:>12.0}", "events exported", per_second(exported));
+    println!("{:<34}{:>12.0}", "events imported", per_second(start.elapsed()));
     Ok(())
 }
 

@@ -1,9 +1,17 @@
-//! Where harvest keeps its things and what the operator configured through the environment.
+//! Where harvest keeps its things and what the operator configured, in the home and through the environment.
 
+use crate::workflow::{data, literal};
+use serde::{Deserialize, Deserializer};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file of a home that an operator writes.
+const FILE: &str = "config.yaml";
+/// Bytes of that file.
+const FILE_MAX: u64 = 64 * 1024;
 
 /// The directory that holds everything of one operator: journal, streams, images, volumes, caches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +57,98 @@ impl Home {
     }
 }
 
+/// What an operator wrote into `config.yaml` of the home. Everything has a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Configuration {
+    /// How long runs that have ended are kept.
+    pub retention: Retention,
+}
+
+/// Which ended runs are kept; what is beyond any of these goes, oldest first. `none` stands for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Time since a run has ended; 90 days where nothing is said.
+    #[serde(deserialize_with = "age")]
+    pub age: Option<Duration>,
+    /// Runs in all, those that go on included; 10,000 where nothing is said.
+    #[serde(deserialize_with = "runs")]
+    pub runs: Option<u64>,
+    /// Bytes of all their events, streams and artifacts; 10 GiB where nothing is said.
+    #[serde(deserialize_with = "size")]
+    pub size: Option<u64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { age: Some(Duration::from_secs(90 * 86_400)), runs: Some(10_000), size: Some(10 << 30) }
+    }
+}
+
+impl Configuration {
+    /// Reads the configuration of a home, the defaults where it has none.
+    ///
+    /// # Errors
+    /// A sentence for the operator: what is wrong with the file, and what to write.
+    pub fn read(home: &Home) -> Result<Self, String> {
+        let path = home.join(FILE);
+        let say = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+        let text = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Ok(found) if found.len() > FILE_MAX => return Err(say(&"it is larger than 64 KiB")),
+            _ => fs::read_to_string(&path).map_err(|error| say(&error))?,
+        };
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let says_nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        if text.lines().all(says_nothing) {
+            return Ok(Self::default());
+        }
+        serde_json::from_value(data::read(name, text)?).map_err(|error| {
+            format!("{name}: {error}; it may hold `retention: {{ age: 90d, runs: 10000, size: 10GiB }}`")
+        })
+    }
+}
+
+fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    limit(deserializer, |text| {
+        let span = text.parse::<jiff::Span>().map_err(|_| ());
+        let duration =
+            span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| ()));
+        duration
+            .and_then(|duration| Duration::try_from(duration).map_err(|_| ()))
+            .map_err(|()| format!("`age: {text}` is no time; write such as `90d`, `12h` or `none`"))
+    })
+}
+
+fn runs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    limit(deserializer, |text| {
+        text.parse::<u64>()
+            .ok()
+            .filter(|runs| *runs > 0)
+            .ok_or_else(|| format!("`runs: {text}` is no number of runs; write such as `10000` or `none`"))
+    })
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    limit(deserializer, |text| literal::size_bytes(text).map_err(|why| format!("`size`: {why}, or `none`")))
+}
+
+/// A value as text, or `none`.
+fn limit<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.trim() == "none" {
+        return Ok(None);
+    }
+    read(text.trim()).map(Some).map_err(serde::de::Error::custom)
+}
+
 fn default_home() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
@@ -68,4 +168,37 @@ pub fn github_url(full_name: &str) -> String {
     let base = std::env::var("HARVEST_GITHUB_URL").ok().filter(|url| !url.trim().is_empty());
     let base = base.unwrap_or_else(|| "https://github.com".to_owned());
     format!("{}/{full_name}.git", base.trim().trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Configuration, String> {
+        Configuration::parse("config.yaml", text)
+    }
+
+    #[test]
+    fn everything_has_a_default_and_can_be_set_alone_or_turned_off() {
+        for nothing in ["", "# retention: none yet\n\n"] {
+            assert_eq!(read(nothing).unwrap(), Configuration::default());
+        }
+        let day = Duration::from_secs(86_400);
+        let all = read("retention: { age: 30d, runs: 500, size: 2GiB }\n").unwrap().retention;
+        assert_eq!(all, Retention { age: Some(30 * day), runs: Some(500), size: Some(2 << 30) });
+        let some = read("retention:\n  age: 1d 12h\n  runs: none\n").unwrap().retention;
+        assert_eq!(some, Retention { age: Some(day * 3 / 2), runs: None, ..Retention::default() });
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        let wrong = |text: &str| read(text).unwrap_err();
+        insta::assert_snapshot!(wrong("retentoin: { runs: 3 }"), @"config.yaml: unknown field `retentoin`, expected `retention`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { rums: 3 }"), @"config.yaml: unknown field `rums`, expected one of `age`, `runs`, `size`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { age: 90 }"), @"config.yaml: `age: 90` is no time; write such as `90d`, `12h` or `none`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { age: 2 months }"), @"config.yaml: `age: 2 months` is no time; write such as `90d`, `12h` or `none`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { runs: 0 }"), @"config.yaml: `runs: 0` is no number of runs; write such as `10000` or `none`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { size: big }"), @"config.yaml: `size`: `big` is no size; write a number with its unit, such as `512MiB` or `4GiB`, or `none`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        assert!(wrong("retention: [").contains("config.yaml:1"), "{}", wrong("retention: ["));
+    }
 }

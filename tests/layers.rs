@@ -8,7 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("network", &[]),
     ("bell", &["id"]),
-    ("config", &[]),
+    ("config", &["workflow"]),
     ("step", &["id"]),
     ("workflow", &["id", "network", "step"]),
     ("run", &["id", "step", "workflow"]),

@@ -4,7 +4,7 @@ use super::AppError;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a workflow file; the checker has a limit of its own, this one is for reading.
 const FILE_MAX: u64 = 16 << 20;
@@ -56,6 +56,63 @@ pub(super) fn create(path: &Path, content: &str) -> Result<(), AppError> {
     let made = path.parent().map_or(Ok(()), fs::create_dir_all);
     made.and_then(|()| write(path, content, |draft| draft.set_permissions(Permissions::from_mode(MODE))))
         .map_err(|error| AppError::File(format!("cannot write {}: {error}", path.display())))
+}
+
+/// A file that appears at its place once it is whole. Dropped before, it leaves nothing.
+pub(super) struct Draft {
+    draft: PathBuf,
+    file: PathBuf,
+    replace: bool,
+}
+
+impl Draft {
+    /// A name for the draft of `file`, beside it. Nothing is made yet.
+    pub(super) fn new(file: &Path, replace: bool) -> Result<Self, AppError> {
+        let file = std::path::absolute(file)
+            .map_err(|error| AppError::File(format!("{}: {error}", file.display())))?;
+        // Asked before the work is done; asked again, and for good, when the draft takes its place.
+        if !replace && fs::symlink_metadata(&file).is_ok() {
+            return Err(exists(&file));
+        }
+        let draft = file.with_file_name(format!(".harvest-{}", ulid::Ulid::generate()));
+        Ok(Self { draft, file, replace })
+    }
+
+    /// Where to write.
+    pub(super) fn path(&self) -> &Path {
+        &self.draft
+    }
+
+    /// Why the file could not be written.
+    pub(super) fn failed(&self, error: &io::Error) -> AppError {
+        AppError::File(format!("cannot write {}: {error}", self.file.display()))
+    }
+
+    /// Syncs the draft and gives it its name.
+    pub(super) fn publish(self) -> Result<(), AppError> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let flags = if self.replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let published = (|| {
+            File::open(&self.draft)?.sync_all()?;
+            renameat_with(CWD, &self.draft, CWD, &self.file, flags)?;
+            File::open(self.file.parent().unwrap_or(Path::new("/")))?.sync_all()
+        })();
+        published.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(&self.file),
+            _ => self.failed(&error),
+        })
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After it was published there is none; before, the error worth telling is another one.
+        let _ = fs::remove_file(&self.draft);
+    }
+}
+
+fn exists(file: &Path) -> AppError {
+    AppError::File(format!("{} is there already: name another file, or pass --force", file.display()))
 }
 
 /// Writes a file whole: readers see the old content or the new one, also after a crash.

@@ -8,10 +8,11 @@ mod files;
 mod fix;
 mod hashes;
 mod plan;
-mod retention;
+pub mod retention;
 mod schema;
 mod setup;
 mod start;
+pub mod transfer;
 
 pub use catalogs::Catalogs;
 pub use error::AppError;
@@ -22,16 +23,17 @@ use crate::capability::registry::{FileRegistry, Registry};
 use crate::capability::sandbox::SandboxProvider;
 use crate::capability::sandbox::local::{LocalProvider, Upstream};
 use crate::capability::stream::StreamStore;
-use crate::config::{self, Home};
+use crate::config::{self, Configuration, Home};
 use crate::engine::{Ended, Engine, EngineError, Lease, Leases, SystemClock};
 use crate::host::Library;
 use crate::id::{RunId, StepId};
-use crate::journal::{Journal, SqliteJournal};
+use crate::journal::Journal;
 use std::sync::Arc;
 
 /// Everything that works on one home.
 pub struct App {
     home: Home,
+    configuration: Configuration,
     journal: Arc<dyn Journal>,
     streams: Arc<dyn StreamStore>,
     provider: Arc<dyn SandboxProvider>,
@@ -71,7 +73,8 @@ impl App {
     /// A sentence that names what cannot be used.
     pub fn open(home: Home) -> Result<Self, AppError> {
         let config = |what: &str, error: &dyn std::fmt::Display| AppError::Config(format!("{what}: {error}"));
-        let journal: Arc<dyn Journal> = Arc::new(SqliteJournal::open(home.path())?);
+        let configuration = Configuration::read(&home).map_err(AppError::Config)?;
+        let journal = transfer::open_journal(&home)?;
         let streams = setup::streams(&home)?;
         let provider = Arc::new(LocalProvider::new(home.path(), setup::launcher(), upstreams())?);
         let library = Library::open(home.path()).map_err(|error| config("the component library", &error))?;
@@ -82,7 +85,18 @@ impl App {
             Arc::new(setup::Ground { home: home.clone(), provider: provider.clone(), host: host.clone() });
         let clock = Arc::new(SystemClock);
         let engine = Engine::new(journal.clone(), host, ground.clone(), clock, home.path());
-        Ok(Self { home, journal, streams, provider, registry, library, ground, engine, leases })
+        Ok(Self {
+            home,
+            configuration,
+            journal,
+            streams,
+            provider,
+            registry,
+            library,
+            ground,
+            engine,
+            leases,
+        })
     }
 
     /// The home.

@@ -4,11 +4,12 @@
 //! in `artifacts/.about`, so that the directory of a run holds nothing but what was kept. Other capabilities may put
 //! files of their own there.
 
-use super::{CapabilityError, Result, run_name};
+use super::{CapabilityError, Result, blocking, run_name};
 use crate::id::{RunId, StepId};
 use crate::step::ErrorKind;
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -113,6 +114,25 @@ impl Artifacts {
         .await
     }
 
+    /// Every run that kept something, with the bytes that it takes, in no order.
+    pub async fn runs(&self) -> Result<Vec<(RunId, u64)>> {
+        let directory = self.directory.clone();
+        blocking(move || {
+            let mut runs = BTreeMap::new();
+            // A description without files is what a crash left behind.
+            for place in [directory.join(".about"), directory.to_path_buf()] {
+                for entry in entries(&place)? {
+                    let run = entry.file_name().to_str().map(RunId::new);
+                    if let Some(run) = run.filter(|run| run_name(run).is_ok()) {
+                        *runs.entry(run).or_insert(0) += tree_bytes(&entry.path())?;
+                    }
+                }
+            }
+            Ok(runs.into_iter().collect())
+        })
+        .await
+    }
+
     /// Drops everything a run kept.
     pub async fn remove(&self, run: &RunId) -> Result<()> {
         let place = self.place(run)?;
@@ -213,6 +233,26 @@ impl Place {
     }
 }
 
+/// What is in a directory; nothing where there is none.
+fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.collect::<io::Result<_>>().map_err(failed("list", directory)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed("list", directory)(error)),
+    }
+}
+
+/// Bytes of all files below a path. Links are not followed; what goes away meanwhile has no size.
+fn tree_bytes(path: &Path) -> Result<u64> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => {
+            entries(path)?.iter().try_fold(0, |sum, entry| Ok(sum + tree_bytes(&entry.path())?))
+        }
+        Ok(found) => Ok(found.len()),
+        Err(_) => Ok(0),
+    }
+}
+
 /// Writes a file beside its place and moves it there once it is on disk.
 fn write_whole(directory: &Path, name: &str, content: &[u8]) -> Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))?;
@@ -262,12 +302,6 @@ fn check_media_type(media_type: &str) -> Result<()> {
 
 fn failed(doing: &str, path: &Path) -> impl Fn(io::Error) -> CapabilityError {
     move |error| CapabilityError::io(format!("{doing} {}", path.display()), &error)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(CapabilityError::new(ErrorKind::OTHER, format!("broken off: {error}"))))
 }
 
 #[cfg(test)]

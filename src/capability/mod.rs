@@ -63,3 +63,10 @@ fn run_name(run: &RunId) -> Result<&str> {
     }
     Ok(name)
 }
+
+/// Does work that blocks where it may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(CapabilityError::new(ErrorKind::OTHER, format!("broken off: {error}"))))
+}

@@ -9,8 +9,10 @@ mod events;
 mod exec;
 mod explain;
 mod follow;
+mod gc;
 mod graph;
 mod image;
+mod journal;
 mod logs;
 mod lsp;
 mod plan;
@@ -106,9 +108,14 @@ enum Command {
     /// Keep the registry of repositories that workflows work on.
     #[command(subcommand)]
     Repo(repo::Command),
+    /// Check, move, copy and shrink the journal of this home.
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Look into volumes and change them.
     #[command(subcommand)]
     Volume(volume::Command),
+    /// Remove runs beyond the limits of this home and files that belong to no run, and list them.
+    Gc(gc::Arguments),
     /// Serve editors of workflow files: the Language Server Protocol on stdin and stdout.
     Lsp(lsp::Arguments),
     /// Try everything harvest needs from this machine; name one cause and one remedy for what is missing.
@@ -229,7 +236,9 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
         Command::Repo(command) => repo::repo(&open()?, command).await,
+        Command::Journal(command) => journal::journal(&home()?, command, talk).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,
+        Command::Gc(arguments) => gc::gc(&open()?, &arguments).await,
         Command::Lsp(arguments) => lsp::lsp(&home()?, &arguments),
         Command::Doctor(arguments) => doctor::doctor(&home()?, &arguments).await,
     }

@@ -143,6 +143,7 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
         }
         progress.closing(&run, &ended, &app.fetch_lines(&run).await?);
     }
+    app.retain(&run).await;
     Ok(ended.exit_code)
 }
 

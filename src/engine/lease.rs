@@ -29,6 +29,18 @@ impl Leases {
         Ok(Self { directory: directory.to_owned() })
     }
 
+    /// Every run that has a lease file: those that are driven, and those whose driver was killed.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn runs(&self) -> io::Result<Vec<RunId>> {
+        let mut runs = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            runs.extend(entry?.file_name().to_str().map(RunId::new));
+        }
+        Ok(runs)
+    }
+
     /// Takes the lease of a run, or `None` where a living process holds it.
     ///
     /// # Errors

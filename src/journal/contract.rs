@@ -14,6 +14,7 @@ pub(super) async fn run(open: impl AsyncFn() -> Box<dyn Journal>) {
     the_row_follows_the_events(&*open().await).await;
     listings_are_newest_first_and_filtered(&*open().await).await;
     random_listings_agree_with_the_filter(&*open().await).await;
+    ended_runs_come_in_order_with_their_sizes(&*open().await).await;
     waiting_ends_with_an_append(Arc::from(open().await)).await;
     only_finished_runs_are_deleted(&*open().await).await;
     bad_appends_are_refused_whole(&*open().await).await;
@@ -215,6 +216,31 @@ async fn random_listings_agree_with_the_filter(journal: &dyn Journal) {
             rows.iter().filter(|row| filter.admits(row)).take(limit).cloned().collect();
         assert_eq!(journal.list(filter.clone(), limit).await.unwrap(), expected, "{filter:?}");
     }
+}
+
+async fn ended_runs_come_in_order_with_their_sizes(journal: &dyn Journal) {
+    assert_eq!(journal.usage().await.unwrap(), Usage::default());
+    let ends = [(1, Some(30)), (2, None), (3, Some(10)), (4, Some(30)), (5, Some(20))];
+    for (n, end) in ends {
+        let run = id(n);
+        let row = RunRow { finished_at: end.map(at), ..row(&run, "failed") };
+        journal.append(&run, 0, records(&run, 1, 1), row.clone()).await.unwrap();
+        journal.append(&run, 1, records(&run, 2, n), row).await.unwrap_or_else(|error| {
+            assert!(n == 1, "{error}");
+        });
+    }
+    let bytes = |n| records(&id(n), 1, n).iter().map(|record| record.payload.len() as u64).sum::<u64>();
+    let ended = journal.ended(None, 100).await.unwrap();
+    let found: Vec<_> = ended.iter().map(|ended| (ended.row.run.clone(), ended.bytes)).collect();
+    assert_eq!(found, [3, 5, 1, 4].map(|n| (id(n), bytes(n))));
+    assert_eq!(journal.ended(None, 2).await.unwrap(), ended[..2]);
+    assert_eq!(journal.ended(Some((at(20), id(5))), 100).await.unwrap(), ended[2..]);
+    assert_eq!(journal.ended(Some((at(30), id(1))), 100).await.unwrap(), ended[3..]);
+    assert_eq!(journal.ended(Some((at(30), id(4))), 100).await.unwrap(), []);
+    let all = Usage { runs: 5, bytes: (1..=5).map(bytes).sum() };
+    assert_eq!(journal.usage().await.unwrap(), all);
+    journal.delete(&[id(5)]).await.unwrap();
+    assert_eq!(journal.usage().await.unwrap(), Usage { runs: 4, bytes: all.bytes - bytes(5) });
 }
 
 async fn waiting_ends_with_an_append(journal: Arc<dyn Journal>) {

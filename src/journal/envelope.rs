@@ -47,6 +47,11 @@ pub(super) fn seal_row(row: &RunRow, end: End) -> Result<u32, JournalError> {
     Ok(crc32c::crc32c_append(crc, &end.seal.to_le_bytes()))
 }
 
+/// Goes on with the checksum of a row over the bytes of payload in its run, where a store keeps them in the row.
+pub(super) fn seal_size(row: u32, bytes: u64) -> u32 {
+    crc32c::crc32c_append(row, &bytes.to_le_bytes())
+}
+
 /// Follows the records of one run and stops at the first that is not what was written.
 pub(super) struct Chain<'run> {
     run: &'run RunId,

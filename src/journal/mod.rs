@@ -1,7 +1,8 @@
 //! The journal: the events of every run, on disk before anything follows from them.
 //!
 //! [`Journal`] is the seam: it moves bytes, knows no event and no state, and never retries a write whose sync failed.
-//! [`sqlite`] keeps it on disk, [`memory`] in a map for tests; `contract` is what both must do.
+//! [`sqlite`] keeps it on disk, [`memory`] in a map for tests; `contract` is what both must do. [`transfer`] moves runs
+//! from one to another.
 //!
 //! What never happens here: an append is acknowledged before it is synced; a changed, missing or swapped record is
 //! handed out; two writers who have not seen each other's records both succeed; a listing disagrees with the events.
@@ -11,6 +12,7 @@ mod contract;
 mod envelope;
 pub mod memory;
 pub mod sqlite;
+pub mod transfer;
 
 pub use memory::MemoryJournal;
 pub use sqlite::SqliteJournal;
@@ -20,6 +22,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
+use std::path::Path;
 
 /// Bytes in the payload of one record. Outputs that are larger belong into artifacts or volumes.
 pub const MAX_PAYLOAD: usize = 4 << 20;
@@ -83,6 +86,24 @@ pub struct RunRow {
     pub tokens: Option<u64>,
 }
 
+/// A row with the size of its run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SizedRow {
+    /// The row.
+    pub row: RunRow,
+    /// Bytes of payload in all records of the run.
+    pub bytes: u64,
+}
+
+/// What a journal holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Runs, ended or not.
+    pub runs: u64,
+    /// Bytes of payload in all of their records.
+    pub bytes: u64,
+}
+
 /// Which runs to list. The default is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunFilter {
@@ -133,6 +154,15 @@ impl VerifyReport {
             self.findings.push(finding);
         }
     }
+}
+
+/// What [`Journal::compact`] gave back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Compacted {
+    /// Bytes on disk before.
+    pub before: u64,
+    /// Bytes on disk after.
+    pub after: u64,
 }
 
 /// Why the journal did not do what it was asked.
@@ -233,6 +263,47 @@ pub trait Journal: Send + Sync {
     /// Rows, newest first; at most `limit` and [`MAX_LIMIT`].
     async fn list(&self, filter: RunFilter, limit: usize) -> Result<Vec<RunRow>, JournalError>;
 
+    /// Runs that have ended, those first that ended first (then by id), behind the one that `after` names; at most
+    /// `limit` and [`MAX_LIMIT`]. Written for every kind; a kind that knows sizes does better than to read everything.
+    async fn ended(
+        &self,
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<SizedRow>, JournalError> {
+        let mut rows = Vec::new();
+        let mut filter = RunFilter::default();
+        loop {
+            let page = self.list(filter.clone(), MAX_LIMIT).await?;
+            let Some(last) = page.last() else { break };
+            filter.before = Some(last.run.clone());
+            rows.extend(page.into_iter().filter_map(|row| Some((row.finished_at?, row))));
+        }
+        rows.sort_by(|(a, x), (b, y)| (a, &x.run).cmp(&(b, &y.run)));
+        let behind = rows
+            .into_iter()
+            .filter(|(at, row)| after.as_ref().is_none_or(|(then, run)| (at, &row.run) > (then, run)));
+        let mut ended = Vec::new();
+        for (_, row) in behind.take(limit.min(MAX_LIMIT)) {
+            let bytes = size(self, &row.run).await?;
+            ended.push(SizedRow { row, bytes });
+        }
+        Ok(ended)
+    }
+
+    /// How much there is. Like [`Journal::ended`], a kind that knows sizes does better than this.
+    async fn usage(&self) -> Result<Usage, JournalError> {
+        let (mut usage, mut filter) = (Usage::default(), RunFilter::default());
+        loop {
+            let page = self.list(filter.clone(), MAX_LIMIT).await?;
+            let Some(last) = page.last() else { return Ok(usage) };
+            filter.before = Some(last.run.clone());
+            for row in page {
+                usage.runs += 1;
+                usage.bytes += size(self, &row.run).await?;
+            }
+        }
+    }
+
     /// Returns once there may be records after `after_seq`, from this process (at once) or another (within about
     /// 100 ms), or reading the run fails. Cancel-safe.
     async fn changed(&self, run: &RunId, after_seq: u64);
@@ -243,6 +314,32 @@ pub trait Journal: Send + Sync {
 
     /// Reads everything and says what is wrong with it.
     async fn verify(&self) -> Result<VerifyReport, JournalError>;
+
+    /// Gives space that nothing uses back to the file system, while others read and write. A journal that has none to
+    /// give answers with zeros.
+    async fn compact(&self) -> Result<Compacted, JournalError> {
+        Ok(Compacted::default())
+    }
+
+    /// Copies all of it, as it is at one moment, into a new file, while others read and write. The copy is synced, and
+    /// was read again: the report is of the copy. The name of the file may not survive a power cut yet.
+    async fn backup(&self, file: &Path) -> Result<VerifyReport, JournalError> {
+        let _ = file;
+        Err(JournalError::Refused(
+            "a journal of this kind is not one file: use `harvest journal export FILE`".into(),
+        ))
+    }
+}
+
+/// Bytes of payload in a run, by reading it.
+async fn size<J: Journal + ?Sized>(journal: &J, run: &RunId) -> Result<u64, JournalError> {
+    let (mut bytes, mut after) = (0, 0);
+    loop {
+        let records = journal.read(run, after, MAX_LIMIT).await?;
+        let Some(last) = records.last() else { return Ok(bytes) };
+        after = last.seq;
+        bytes += records.iter().map(|record| record.payload.len() as u64).sum::<u64>();
+    }
 }
 
 /// Holds an append to the rules of [`Journal::append`] that need no look at the journal.

@@ -526,7 +526,7 @@ impl Run {
             let phase = &self.steps[id].phase;
             let at_work = phase.is_at_work()
                 && !(finally && planted(Planted::EndsBesideAttempt))
-                && !(!finally && planted(Planted::FinallyTooEarly));
+                && (finally || !planted(Planted::FinallyTooEarly));
             phase.is_settled() || stopping && !at_work
         })
     }

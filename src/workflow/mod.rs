@@ -14,7 +14,7 @@ pub mod fix;
 pub(crate) mod fixture;
 pub mod graph;
 pub mod inputs;
-mod literal;
+pub(crate) mod literal;
 pub mod model;
 pub mod sarif;
 pub mod schema;

@@ -3,6 +3,7 @@
 mod build;
 mod debian;
 mod demo;
+mod fixture;
 mod program;
 mod scripted_api;
 mod setup;
@@ -19,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   build                 the release binary, target/release/harvest, and the agent's CLI, target/agent-cli
   demo                  an agent session from end to end in a sample repository
   test                  formatting, lints and every test
+  fixture NAME [BINARY] a journal with runs of every kind in tests/fixtures/journals/NAME: one is made at each release
   soak [CASES]          the random tests of run core and checker with that many cases, 1,000,000 where none are named
   soak kills [N]        kill -9 of the real binary under load, N times and at every record of a run, 200 where none are named
   scripted-api NAME DIR a Messages API on loopback that follows a scenario, until standard input ends";
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         ["build"] => build::run().map(drop),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
+        ["fixture", name] => fixture::run(name, None),
+        ["fixture", name, binary] => fixture::run(name, Some(binary)),
         ["soak"] => soak::run("1000000"),
         ["soak", "kills"] => soak::kills("200"),
         ["soak", "kills", kills] => soak::kills(kills),

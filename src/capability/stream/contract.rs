@@ -151,7 +151,11 @@ async fn removed_streams_are_gone(streams: &dyn StreamStore) {
         streams.append(run, entry(0)).await.unwrap();
         streams.append(run, entry(1)).await.unwrap();
     }
+    let mut sizes = streams.runs().await.unwrap();
+    sizes.sort();
+    assert!(sizes.len() == 2 && sizes[0].0 == a && sizes[0].1 == sizes[1].1 && sizes[0].1 > 0, "{sizes:?}");
     streams.remove(&a).await.unwrap();
+    assert_eq!(streams.runs().await.unwrap(), sizes[1..]);
     assert_eq!(streams.read(&a, 0, 10).await.unwrap(), []);
     assert_eq!(streams.read(&b, 0, 10).await.unwrap().len(), 2);
     streams.append(&a, entry(2)).await.unwrap();

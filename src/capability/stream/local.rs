@@ -7,7 +7,7 @@
 use super::line::{self, MAX_LINE};
 use super::{Cursor, MAX_ENTRIES, MAX_STREAM, StreamEntry, StreamStore};
 use crate::bell::Bell;
-use crate::capability::{CapabilityError, Result, run_name};
+use crate::capability::{CapabilityError, Result, blocking, run_name};
 use crate::id::RunId;
 use crate::step::ErrorKind;
 use async_trait::async_trait;
@@ -140,6 +140,11 @@ impl StreamStore for LocalStreams {
         }
     }
 
+    async fn runs(&self) -> Result<Vec<(RunId, u64)>> {
+        let directory = self.directory.clone();
+        blocking(move || sizes(&directory)).await
+    }
+
     async fn remove(&self, run: &RunId) -> Result<()> {
         let path = self.path(run)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,6 +156,21 @@ impl StreamStore for LocalStreams {
             _ => Ok(()),
         }
     }
+}
+
+/// The files of a directory that are named like runs, with their sizes.
+fn sizes(directory: &Path) -> Result<Vec<(RunId, u64)>> {
+    let failed = |error: io::Error| CapabilityError::io(format!("list {}", directory.display()), &error);
+    let mut runs = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let run = entry.file_name().to_str().map(RunId::new).filter(|run| run_name(run).is_ok());
+        // One that went away meanwhile has no size.
+        if let (Some(run), Ok(found)) = (run, entry.metadata()) {
+            runs.push((run, found.len()));
+        }
+    }
+    Ok(runs)
 }
 
 /// The entries of a file after `cursor`.

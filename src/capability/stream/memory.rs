@@ -68,6 +68,10 @@ impl StreamStore for MemoryStreams {
         }
     }
 
+    async fn runs(&self) -> Result<Vec<(RunId, u64)>> {
+        Ok(self.lock().iter().map(|(run, bytes)| (run.clone(), bytes.len() as u64)).collect())
+    }
+
     async fn remove(&self, run: &RunId) -> Result<()> {
         self.lock().remove(run);
         Ok(())

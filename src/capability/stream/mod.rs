@@ -64,6 +64,8 @@ pub trait StreamStore: Send + Sync {
     async fn read(&self, run: &RunId, cursor: Cursor, limit: usize) -> Result<Vec<(Cursor, StreamEntry)>>;
     /// Returns once there may be entries after `cursor`, from this process or another. Cancel-safe.
     async fn changed(&self, run: &RunId, cursor: Cursor);
+    /// Every run that has streams, with the bytes that they take, in no order.
+    async fn runs(&self) -> Result<Vec<(RunId, u64)>>;
     /// Drops the streams of a run.
     async fn remove(&self, run: &RunId) -> Result<()>;
 }

@@ -29,6 +29,8 @@ pub(super) enum Request {
     Delete(Vec<RunId>, Answer<()>),
     /// Give some free pages back to the file system; answers how many are left.
     Reclaim(Answer<u64>),
+    /// Copy the log into the file and cut it, as far as readers allow.
+    Checkpoint(Answer<()>),
     /// Somebody began to wait for changes.
     Listen,
 }
@@ -78,6 +80,7 @@ impl Committer {
                 Request::Append(append) => next = self.gather(append, requests),
                 Request::Delete(runs, answer) => drop(answer.send(self.delete(&runs))),
                 Request::Reclaim(answer) => drop(answer.send(self.reclaim())),
+                Request::Checkpoint(answer) => drop(answer.send(self.checkpoint())),
                 Request::Listen => {}
             }
             if looked.elapsed() >= POLL {
@@ -150,6 +153,11 @@ impl Committer {
         .map(i64::cast_unsigned)
     }
 
+    fn checkpoint(&mut self) -> Result<(), JournalError> {
+        // Readers of an older moment hold it up, which the answer says and which is no error: the next one goes on.
+        self.write(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+    }
+
     /// Runs one transaction. What fails in it stops the journal, unless it could not even begin.
     fn write<T>(
         &mut self,
@@ -179,8 +187,8 @@ fn append_all(
     let mut outcomes = Vec::with_capacity(batch.len());
     for append in batch {
         outcomes.push(match sealed(&transaction, append) {
-            Ok((seals, seal)) => {
-                insert(&transaction, append, &seals, seal)?;
+            Ok(sealed) => {
+                insert(&transaction, append, &sealed)?;
                 Ok(())
             }
             Err(error) => Err(error),
@@ -192,34 +200,47 @@ fn append_all(
     Ok(outcomes)
 }
 
-/// The checksums of the records of an append, and that of its row, where it continues what is there.
-fn sealed(connection: &Connection, append: &Append) -> Result<(Vec<u32>, u32), JournalError> {
+/// What an append adds to its own records and row.
+struct Sealed {
+    /// The checksums of the records.
+    records: Vec<u32>,
+    /// That of the row.
+    row: u32,
+    /// Bytes of payload in the run, this append included.
+    bytes: u64,
+}
+
+/// The checksums of an append, where it continues what is there.
+fn sealed(connection: &Connection, append: &Append) -> Result<Sealed, JournalError> {
     let Append { run, expected_seq, records, row, .. } = append;
-    let mut end = read::row(connection, run)?.map_or(END_OF_NOTHING, |(_, end)| end);
+    let (mut end, mut bytes) = match read::row(connection, run)? {
+        Some(stored) => (stored.end, stored.bytes),
+        None => (END_OF_NOTHING, 0),
+    };
     if end.seq != *expected_seq {
         return Err(JournalError::Conflict { run: run.clone(), expected: *expected_seq, actual: end.seq });
     }
     let mut seals = Vec::with_capacity(records.len());
     for record in records {
         end = End { seq: record.seq, seal: envelope::seal(run, end.seal, record)? };
+        bytes += record.payload.len() as u64;
         seals.push(end.seal);
     }
-    let seal = envelope::seal_row(row, end)?;
-    Ok((seals, seal))
+    Ok(Sealed { records: seals, row: envelope::seal_size(envelope::seal_row(row, end)?, bytes), bytes })
 }
 
-fn insert(connection: &Connection, append: &Append, seals: &[u32], seal: u32) -> rusqlite::Result<()> {
+fn insert(connection: &Connection, append: &Append, sealed: &Sealed) -> rusqlite::Result<()> {
     let Append { run, records, row, .. } = append;
     let mut events = connection
         .prepare_cached("INSERT INTO events (run, seq, at, seal, payload) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for (record, seal) in records.iter().zip(seals) {
+    for (record, seal) in records.iter().zip(&sealed.records) {
         let at = nanoseconds(record.at).unwrap_or_default();
         events.execute(params![run.as_str(), record.seq.cast_signed(), at, seal, record.payload])?;
     }
     let mut rows = connection.prepare_cached(
         "INSERT OR REPLACE INTO runs \
-         (run, workflow, state, started_at, finished_at, usd, tokens, last_seq, last_seal, seal) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+         (run, workflow, state, started_at, finished_at, usd, tokens, last_seq, last_seal, seal, bytes) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
     rows.execute(params![
         run.as_str(),
@@ -230,8 +251,9 @@ fn insert(connection: &Connection, append: &Append, seals: &[u32], seal: u32) ->
         row.usd,
         row.tokens.map(u64::cast_signed),
         records.last().map(|record| record.seq.cast_signed()),
-        seals.last(),
-        seal,
+        sealed.records.last(),
+        sealed.row,
+        sealed.bytes.cast_signed(),
     ])?;
     Ok(())
 }

@@ -5,19 +5,25 @@
 //! own and never wait for it. After a crash the next opening is immediate: nothing is checked then, everything is
 //! checked when it is read.
 
+mod backup;
 mod committer;
 mod error;
+mod migrate;
 mod open;
 mod read;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-use super::{Journal, JournalError, Record, RunFilter, RunRow, VerifyReport, check_append};
+use super::{
+    Compacted, Journal, JournalError, Record, RunFilter, RunRow, SizedRow, Usage, VerifyReport, check_append,
+    envelope,
+};
 use crate::bell::Bell;
 use crate::id::RunId;
 use async_trait::async_trait;
 use committer::{Append, Committer, Request};
+use jiff::Timestamp;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
@@ -45,7 +51,8 @@ pub struct SqliteJournal {
 
 impl SqliteJournal {
     /// Opens the journal of a home, and creates both where they do not exist: the home with mode 0700, the file with
-    /// 0600. Fails where the file is not a journal, has a newer format, or cannot be written.
+    /// 0600. One of an older format is migrated, and the old one kept beside it. Fails where the file is not a journal,
+    /// has a newer format, or cannot be written.
     pub fn open(home: &Path) -> Result<Self, JournalError> {
         let path = home.join(FILE);
         let connection = open::writer(&path)?;
@@ -85,9 +92,28 @@ impl SqliteJournal {
         self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or_else(gone)
     }
 
+    /// Gives free pages back, some at a time.
+    async fn reclaim(&self) -> Result<(), JournalError> {
+        // Another process may free pages at the same time: without progress, the next call goes on.
+        let mut left = u64::MAX;
+        while left > 0 {
+            let before = std::mem::replace(&mut left, self.ask(Request::Reclaim).await?);
+            if left >= before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the file and its log take. Looks at their names alone: opening them by hand would drop SQLite's locks.
+    fn bytes_on_disk(&self) -> u64 {
+        let size = |path: &Path| path.metadata().map_or(0, |found| found.len());
+        size(&self.readers.path) + size(&self.readers.path.with_extension("db-wal"))
+    }
+
     async fn last_seq(&self, run: &RunId) -> Result<u64, JournalError> {
         let run = run.clone();
-        self.readers.ask(move |db| Ok(read::row(db, &run)?.map_or(0, |(_, end)| end.seq))).await
+        self.readers.ask(move |db| Ok(read::row(db, &run)?.map_or(0, |stored| stored.end.seq))).await
     }
 }
 
@@ -119,11 +145,23 @@ impl Journal for SqliteJournal {
 
     async fn row(&self, run: &RunId) -> Result<Option<RunRow>, JournalError> {
         let run = run.clone();
-        self.readers.ask(move |db| Ok(read::row(db, &run)?.map(|(row, _)| row))).await
+        self.readers.ask(move |db| Ok(read::row(db, &run)?.map(|stored| stored.row))).await
     }
 
     async fn list(&self, filter: RunFilter, limit: usize) -> Result<Vec<RunRow>, JournalError> {
         self.readers.ask(move |db| read::list(db, &filter, limit)).await
+    }
+
+    async fn ended(
+        &self,
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<SizedRow>, JournalError> {
+        self.readers.ask(move |db| read::ended(db, after.as_ref(), limit)).await
+    }
+
+    async fn usage(&self) -> Result<Usage, JournalError> {
+        self.readers.ask(read::usage).await
     }
 
     async fn changed(&self, run: &RunId, after_seq: u64) {
@@ -146,19 +184,24 @@ impl Journal for SqliteJournal {
         for chunk in runs.chunks(DELETE_CHUNK) {
             self.ask(|answer| Request::Delete(chunk.to_vec(), answer)).await?;
         }
-        // Another process may free pages at the same time: without progress, the next deletion goes on.
-        let mut left = u64::MAX;
-        while !runs.is_empty() && left > 0 {
-            let before = std::mem::replace(&mut left, self.ask(Request::Reclaim).await?);
-            if left >= before {
-                break;
-            }
-        }
-        Ok(())
+        if runs.is_empty() { Ok(()) } else { self.reclaim().await }
     }
 
     async fn verify(&self) -> Result<VerifyReport, JournalError> {
         self.readers.ask(|db| Ok(verify::verify(db))).await
+    }
+
+    async fn compact(&self) -> Result<Compacted, JournalError> {
+        let before = self.bytes_on_disk();
+        self.reclaim().await?;
+        // The file shrinks when the log is copied into it, and the log is cut at the same time.
+        self.ask(Request::Checkpoint).await?;
+        Ok(Compacted { before, after: self.bytes_on_disk() })
+    }
+
+    async fn backup(&self, file: &Path) -> Result<VerifyReport, JournalError> {
+        let file = file.to_owned();
+        self.readers.ask(move |db| backup::copy(db, &file)).await
     }
 }
 

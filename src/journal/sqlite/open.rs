@@ -1,6 +1,7 @@
 //! Opens the file: who may read it, which format it has, how connections behave. Never repairs, never guesses.
 
 use super::error::{damaged, unavailable};
+use super::migrate::{self, FORMAT};
 use crate::journal::{JournalError, MAX_PAYLOAD};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, limits::Limit};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -10,8 +11,6 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// The format this version writes, and the newest it reads.
-const FORMAT: i64 = 1;
 /// Marks the file as a journal of harvest ("hrvt").
 const APPLICATION: i64 = 0x6872_7674;
 /// How long a connection waits for another process before it says that the journal is busy.
@@ -22,8 +21,9 @@ const CACHE_KIB: i64 = -8 * 1024;
 const WAL_LEFTOVER: i64 = 16 << 20;
 
 /// Events live in the tree of their key, so that a run is read from neighbouring pages. Runs are listed by id, which is
-/// by age. `unfinished` holds only the few runs that go on, among many thousands.
-const SCHEMA: &str = "
+/// by age. `unfinished` holds only the few runs that go on, among many thousands. This is format 1, from which `migrate`
+/// climbs to that of today, so that a new journal and a migrated one are the same.
+pub(super) const SCHEMA: &str = "
     CREATE TABLE runs (
         run TEXT NOT NULL PRIMARY KEY, workflow TEXT NOT NULL, state TEXT NOT NULL,
         started_at INTEGER NOT NULL, finished_at INTEGER, usd REAL, tokens INTEGER,
@@ -47,9 +47,20 @@ pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
     create_private(path).map_err(|error| {
         JournalError::Unavailable(format!("cannot create the journal {}: {error}", path.display()))
     })?;
-    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    if !is_ready(&connection, path)? {
-        create_format(&mut connection, path)?;
+    let mut connection = connect_to_write(path)?;
+    match found(&connection, path)? {
+        Found::Current => {}
+        Found::Nothing => create_format(&mut connection, path, FORMAT)?,
+        Found::Older(_) => {
+            drop(connection);
+            migrate::migrate(path)?;
+            connection = connect_to_write(path)?;
+        }
+    }
+    if pragma::<String>(&connection, "journal_mode")? == "delete" {
+        drop(connection);
+        migrate::finish(path)?;
+        connection = connect_to_write(path)?;
     }
     drop(creating);
     let mode: String = pragma(&connection, "journal_mode")?;
@@ -71,6 +82,20 @@ pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
 /// Opens a connection that only reads.
 pub(super) fn reader(path: &Path) -> Result<Connection, JournalError> {
     connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+/// Opens a connection that writes, whatever the file is.
+pub(super) fn connect_to_write(path: &Path) -> Result<Connection, JournalError> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+}
+
+/// Opens a copy of a journal that nobody else knows of.
+pub(super) fn copy(path: &Path) -> Result<Connection, JournalError> {
+    let connection = connect_to_write(path)?;
+    if found(&connection, path)? != Found::Current {
+        return Err(JournalError::Unavailable(format!("the copy {} is no journal", path.display())));
+    }
+    Ok(connection)
 }
 
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection, JournalError> {
@@ -107,16 +132,28 @@ fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the file has the format of this version. An empty file has none yet; anything else is refused.
-fn is_ready(connection: &Connection, path: &Path) -> Result<bool, JournalError> {
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Empty.
+    Nothing,
+    /// A journal of this older format.
+    Older(i64),
+    /// A journal of the format of this version.
+    Current,
+}
+
+/// What the file is. One of a newer format, or of somebody else, is refused.
+pub(super) fn found(connection: &Connection, path: &Path) -> Result<Found, JournalError> {
     let format: i64 = pragma(connection, "user_version")?;
     let application: i64 = pragma(connection, "application_id")?;
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(|error| damaged(None, &error))?;
     match (application, format, tables) {
-        (0, 0, 0) => Ok(false),
-        (APPLICATION, FORMAT, _) => Ok(true),
+        (0, 0, 0) => Ok(Found::Nothing),
+        (APPLICATION, FORMAT, _) => Ok(Found::Current),
+        (APPLICATION, 1..FORMAT, _) => Ok(Found::Older(format)),
         (APPLICATION, newer, _) if newer > FORMAT => Err(JournalError::Format(format!(
             "the journal {} has format {newer}, this harvest reads formats up to {FORMAT}: use a newer harvest, or \
              another home (--home DIR)",
@@ -129,16 +166,14 @@ fn is_ready(connection: &Connection, path: &Path) -> Result<bool, JournalError> 
     }
 }
 
-/// Writes the first pages. One process does it, others wait for it.
-fn create_format(connection: &mut Connection, path: &Path) -> Result<(), JournalError> {
-    let io = |error: io::Error| {
-        JournalError::Unavailable(format!("cannot create the journal {}: {error}", path.display()))
-    };
-    let lock = path.with_extension("lock");
-    let lock =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock).map_err(io)?;
-    lock.lock().map_err(io)?;
-    if is_ready(connection, path)? {
+/// Writes the first pages of a journal of `format`. One process does it, others wait for it.
+pub(super) fn create_format(
+    connection: &mut Connection,
+    path: &Path,
+    format: i64,
+) -> Result<(), JournalError> {
+    let _lock = migrate::lock(path)?;
+    if found(connection, path)? != Found::Nothing {
         return Ok(());
     }
     let created = (|| {
@@ -148,13 +183,18 @@ fn create_format(connection: &mut Connection, path: &Path) -> Result<(), Journal
         connection.pragma_update(None, "synchronous", "FULL")?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(SCHEMA)?;
+        if format > 1 {
+            migrate::climb(&transaction, 1)?;
+        }
         transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
+        transaction.pragma_update(None, "user_version", format)?;
         transaction.commit()
     })();
     created.map_err(|error| unavailable(&error))?;
     // The name of the file must survive a power cut as well as what is in it.
-    path.parent().map_or(Ok(()), |home| File::open(home)?.sync_all()).map_err(io)
+    path.parent().map_or(Ok(()), |home| File::open(home)?.sync_all()).map_err(|error: io::Error| {
+        JournalError::Unavailable(format!("cannot create the journal {}: {error}", path.display()))
+    })
 }
 
 fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> Result<T, JournalError> {

@@ -3,27 +3,37 @@
 use super::error::damaged;
 use crate::id::RunId;
 use crate::journal::envelope::{self, Chain, END_OF_NOTHING, End, timestamp};
-use crate::journal::{Damage, JournalError, MAX_LIMIT, MAX_READ, Record, RunFilter, RunRow};
+use crate::journal::{Damage, JournalError, MAX_LIMIT, MAX_READ, Record, RunFilter, RunRow, SizedRow, Usage};
+use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 
 /// The columns that [`stored_row`] reads.
-const ROW: &str = "SELECT run, workflow, state, started_at, finished_at, usd, tokens, last_seq, last_seal, seal \
-                   FROM runs WHERE run = ?1";
+const ROW: &str = "SELECT run, workflow, state, started_at, finished_at, usd, tokens, last_seq, last_seal, seal, \
+                   bytes FROM runs WHERE run = ?1";
+
+/// What is stored of a run beside its events.
+pub(super) struct Stored {
+    pub(super) row: RunRow,
+    pub(super) end: End,
+    /// Bytes of payload in its events.
+    pub(super) bytes: u64,
+}
 
 /// The row of a run and where the run ends, or `None` where there is neither a row nor an event.
-pub(super) fn row(connection: &Connection, run: &RunId) -> Result<Option<(RunRow, End)>, JournalError> {
+pub(super) fn row(connection: &Connection, run: &RunId) -> Result<Option<Stored>, JournalError> {
     let in_run = |error: rusqlite::Error| damaged(Some(run), &error);
     let found = connection
         .prepare_cached(ROW)
         .and_then(|mut query| query.query_row([run.as_str()], |row| Ok(stored_row(row))).optional());
     match found.map_err(in_run)? {
         Some(stored) => {
-            let (row, end, seal) = stored.map_err(in_run)?;
-            if row.run != *run || envelope::seal_row(&row, end)? != seal {
+            let (stored, seal) = stored.map_err(in_run)?;
+            let due = envelope::seal_size(envelope::seal_row(&stored.row, stored.end)?, stored.bytes);
+            if stored.row.run != *run || due != seal {
                 return Err(damaged_row(run, "its row does not match its checksum"));
             }
-            Ok(Some((row, end)))
+            Ok(Some(stored))
         }
         None => {
             let orphans = connection
@@ -42,7 +52,7 @@ pub(super) fn records(
     after_seq: u64,
     limit: usize,
 ) -> Result<Vec<Record>, JournalError> {
-    let Some((_, end)) = row(connection, run)? else { return Ok(Vec::new()) };
+    let Some(Stored { end, .. }) = row(connection, run)? else { return Ok(Vec::new()) };
     if after_seq >= end.seq || limit == 0 {
         return Ok(Vec::new());
     }
@@ -122,7 +132,7 @@ pub(super) fn list(
     let mut rows = Vec::with_capacity(ids.len());
     for run in ids.into_iter().map(RunId::new) {
         match row(connection, &run)? {
-            Some((row, _)) if filter.admits(&row) => rows.push(row),
+            Some(stored) if filter.admits(&stored.row) => rows.push(stored.row),
             _ => return Err(damaged_row(&run, "an index of the listing disagrees with its row")),
         }
     }
@@ -143,7 +153,52 @@ fn end_at(connection: &Connection, run: &RunId, seq: u64) -> Result<End, Journal
     Ok(End { seq, seal })
 }
 
-fn stored_row(row: &Row<'_>) -> rusqlite::Result<(RunRow, End, u32)> {
+/// Runs that have ended, those first that ended first, with their sizes.
+pub(super) fn ended(
+    connection: &Connection,
+    after: Option<&(Timestamp, RunId)>,
+    limit: usize,
+) -> Result<Vec<SizedRow>, JournalError> {
+    let anywhere = |error: rusqlite::Error| damaged(None, &error);
+    let (at, run) = match after {
+        Some((at, run)) => (envelope::nanoseconds(*at)?, run.as_str()),
+        None => (i64::MIN, ""),
+    };
+    let ids: Vec<String> = connection
+        .prepare_cached(
+            "SELECT run FROM runs WHERE finished_at IS NOT NULL AND (finished_at, run) > (?1, ?2) \
+             ORDER BY finished_at, run LIMIT ?3",
+        )
+        .and_then(|mut query| {
+            query.query_map((at, run, limit.min(MAX_LIMIT) as i64), |row| row.get(0))?.collect()
+        })
+        .map_err(anywhere)?;
+    let mut rows = Vec::with_capacity(ids.len());
+    for run in ids.into_iter().map(RunId::new) {
+        match row(connection, &run)? {
+            Some(Stored { row, bytes, .. }) if row.finished_at.is_some() => {
+                rows.push(SizedRow { row, bytes })
+            }
+            _ => return Err(damaged_row(&run, "an index of the listing disagrees with its row")),
+        }
+    }
+    Ok(rows)
+}
+
+/// How many runs there are, and the bytes of payload in all of them.
+pub(super) fn usage(connection: &Connection) -> Result<Usage, JournalError> {
+    let sums = "SELECT count(*), coalesce(sum(bytes), 0) FROM runs";
+    connection
+        .query_row(sums, [], |row| {
+            Ok(Usage {
+                runs: row.get::<_, i64>(0)?.cast_unsigned(),
+                bytes: row.get::<_, i64>(1)?.cast_unsigned(),
+            })
+        })
+        .map_err(|error| damaged(None, &error))
+}
+
+fn stored_row(row: &Row<'_>) -> rusqlite::Result<(Stored, u32)> {
     let stored = RunRow {
         run: RunId::new(row.get::<_, String>(0)?),
         workflow: row.get(1)?,
@@ -153,7 +208,9 @@ fn stored_row(row: &Row<'_>) -> rusqlite::Result<(RunRow, End, u32)> {
         usd: row.get(5)?,
         tokens: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
     };
-    Ok((stored, End { seq: row.get::<_, i64>(7)?.cast_unsigned(), seal: row.get(8)? }, row.get(9)?))
+    let end = End { seq: row.get::<_, i64>(7)?.cast_unsigned(), seal: row.get(8)? };
+    let bytes = row.get::<_, i64>(10)?.cast_unsigned();
+    Ok((Stored { row: stored, end, bytes }, row.get(9)?))
 }
 
 fn stored_record(row: &Row<'_>) -> rusqlite::Result<(Record, u32)> {
@@ -164,6 +221,6 @@ fn stored_record(row: &Row<'_>) -> rusqlite::Result<(Record, u32)> {
     Ok((Record { seq, at: timestamp(row.get(1)?), payload: payload.to_vec() }, row.get(2)?))
 }
 
-fn damaged_row(run: &RunId, what: &str) -> JournalError {
+pub(super) fn damaged_row(run: &RunId, what: &str) -> JournalError {
     JournalError::Damaged(Damage { run: Some(run.clone()), seq: None, what: what.into() })
 }

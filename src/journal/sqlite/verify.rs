@@ -56,14 +56,20 @@ fn collect(connection: &Connection, sql: &str, runs: &mut BTreeSet<RunId>) -> ru
 fn one(connection: &Connection, run: &RunId, report: &mut VerifyReport) -> Result<(), JournalError> {
     let row = read::row(connection, run);
     let mut chain = Chain::after(run, END_OF_NOTHING);
+    let mut bytes = 0;
     read::walk(connection, run, 0, |record, seal| {
         chain.check(&record, seal)?;
+        bytes += record.payload.len() as u64;
         report.records += 1;
         report.bytes += record.payload.len() as u64;
         Ok(true)
     })?;
     match row? {
-        Some((_, end)) => chain.finish(end),
+        Some(stored) => {
+            chain.finish(stored.end)?;
+            let what = format!("its row counts {} bytes of events, {bytes} are there", stored.bytes);
+            if stored.bytes == bytes { Ok(()) } else { Err(read::damaged_row(run, &what)) }
+        }
         None => Ok(()),
     }
 }

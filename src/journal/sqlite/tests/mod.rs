@@ -1,6 +1,8 @@
 //! What only a journal on disk can get wrong.
 
+mod backup;
 mod damage;
+pub(super) mod migrate;
 mod process;
 
 use super::*;
@@ -85,9 +87,9 @@ async fn a_file_of_somebody_else_is_refused_untouched() {
         assert!(std::fs::read(&path).unwrap() == before, "changed by a refused opening");
         message.replace(&*home.path().to_string_lossy(), "HOME")
     };
-    change("PRAGMA user_version = 2");
-    insta::assert_snapshot!(refusal(), @"the journal HOME/journal.db has format 2, this harvest reads formats up to 1: use a newer harvest, or another home (--home DIR)");
-    change("PRAGMA user_version = 1; PRAGMA application_id = 7");
+    change("PRAGMA user_version = 3");
+    insta::assert_snapshot!(refusal(), @"the journal HOME/journal.db has format 3, this harvest reads formats up to 2: use a newer harvest, or another home (--home DIR)");
+    change("PRAGMA user_version = 2; PRAGMA application_id = 7");
     insta::assert_snapshot!(refusal(), @"HOME/journal.db is not a journal of harvest: move it away, or use another home (--home DIR)");
     std::fs::remove_file(&path).unwrap();
     change("CREATE TABLE shopping (item)");

@@ -21,6 +21,10 @@ fn child_process() {
             "write-300" => write(&home, 3, 100).await,
             "write-one-by-one" => write(&home, 1, 20).await,
             "open" => open_again_and_again(&home).await,
+            "open-once" => {
+                drop(SqliteJournal::open(&home).unwrap());
+                migrate::reached("opened");
+            }
             "fill" => fill(&home).await,
             "check" => check(&home, &read_acks(Path::new(&std::env::var_os(ACKS).unwrap()))).await,
             other => panic!("no role {other}"),
@@ -30,7 +34,7 @@ fn child_process() {
 }
 
 /// The command that starts this binary in a role.
-fn command(role: &str, home: &Path) -> Command {
+pub(super) fn command(role: &str, home: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     as_role(&mut command, role, home);
     command

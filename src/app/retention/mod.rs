@@ -1,0 +1,220 @@
+//! What becomes of ended runs: how long they are kept, and what goes with them. Never touches a run that goes on.
+//!
+//! A run's row goes before its files. Killed in between, harvest leaves files without a run, which nobody sees and the
+//! next `harvest gc` finds; the other way round it would leave a run that is listed and has lost half of itself.
+
+mod choose;
+mod look;
+mod sandboxes;
+#[cfg(test)]
+mod tests;
+
+pub use choose::{Because, Candidate, Family, Totals, choose};
+pub use sandboxes::KeptSandbox;
+
+use super::{App, AppError};
+use crate::capability::artifact::Artifacts;
+use crate::engine::Lease;
+use crate::id::RunId;
+use crate::journal::JournalError;
+use jiff::Timestamp;
+use look::OnDisk;
+use std::collections::BTreeSet;
+
+/// Runs that are looked at, and at most go, after a run has ended. More than one run leaves behind, so that a home that
+/// is beyond its limits gets within them; few enough that nobody waits for it.
+const AFTER_A_RUN: usize = 50;
+/// Runs that go in one piece of work, and whose leases are held meanwhile.
+const CHUNK: usize = 200;
+
+/// What `harvest gc` did, or would do.
+#[derive(Debug, Default)]
+pub struct Cleaned {
+    /// Runs that went, with their families.
+    pub families: Vec<Family>,
+    /// Runs that were to go and are being looked at or retried.
+    pub busy: Vec<RunId>,
+    /// Files that belonged to no run.
+    pub orphans: Vec<Orphan>,
+    /// Sandboxes of ended runs that still have their files, or had.
+    pub sandboxes: Vec<KeptSandbox>,
+    /// Bytes that the journal gave back to the file system.
+    pub compacted: u64,
+}
+
+/// Files whose run is not in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Orphan {
+    /// `streams`, `artifacts`, `sandbox` or `lease`.
+    pub kind: &'static str,
+    /// The run, or the id of the sandbox.
+    pub of: String,
+    /// Its bytes, where they are known without looking into a sandbox.
+    pub bytes: u64,
+}
+
+impl App {
+    /// Drops a few of the oldest runs where the home is beyond its limits: bounded work after each run. The run that
+    /// has just ended stays, whatever the limits, since somebody is about to look at it.
+    pub async fn retain(&self, just_ended: &RunId) {
+        if let Err(error) = self.retain_some(just_ended).await {
+            tracing::warn!("old runs were not removed: {error}; `harvest gc` tries it again");
+        }
+    }
+
+    async fn retain_some(&self, just_ended: &RunId) -> Result<(), AppError> {
+        let policy = self.configuration.retention;
+        let disk = OnDisk::look(self.streams(), &self.artifacts()).await?;
+        let totals = look::totals(self.journal(), &disk).await?;
+        let oldest = look::oldest(self.journal(), &disk, AFTER_A_RUN).await?;
+        let mut chosen = choose(&oldest, totals, &policy, Timestamp::now());
+        chosen.retain(|family| !family.runs.contains(just_ended));
+        self.drop_families(chosen, &mut Cleaned::default()).await
+    }
+
+    /// Does all of it: runs beyond the limits, files that belong to no run, space of the journal, and with
+    /// `sandboxes` the files that sandboxes keep for `harvest retry`. With `dry` it only says what it would do.
+    ///
+    /// # Errors
+    /// Where the journal or the files cannot be read or removed. What was done until then stays done.
+    pub async fn clean(&self, dry: bool, sandboxes: bool) -> Result<Cleaned, AppError> {
+        let policy = self.configuration.retention;
+        let disk = OnDisk::look(self.streams(), &self.artifacts()).await?;
+        let totals = look::totals(self.journal(), &disk).await?;
+        let all = look::everything(self.journal(), &disk).await?;
+        let chosen = choose(&all, totals, &policy, Timestamp::now());
+        let mut cleaned = Cleaned::default();
+        if dry {
+            cleaned.families = chosen;
+        } else {
+            self.drop_families(chosen, &mut cleaned).await?;
+        }
+        cleaned.sandboxes = self.kept_sandboxes().await?;
+        if sandboxes && !dry {
+            for kept in &cleaned.sandboxes {
+                self.provider().remove(&kept.sandbox).await?;
+            }
+        }
+        self.sweep(dry, &mut cleaned).await?;
+        if !dry {
+            let compacted = self.journal().compact().await?;
+            cleaned.compacted = compacted.before.saturating_sub(compacted.after);
+        }
+        Ok(cleaned)
+    }
+
+    /// Drops families, some at a time.
+    async fn drop_families(&self, chosen: Vec<Family>, cleaned: &mut Cleaned) -> Result<(), AppError> {
+        let mut chosen = chosen.into_iter().peekable();
+        while chosen.peek().is_some() {
+            let mut chunk: Vec<(Family, Vec<Lease>)> = Vec::new();
+            let mut count = 0;
+            while let Some(family) = chosen.next_if(|next| count == 0 || count + next.runs.len() <= CHUNK) {
+                count += family.runs.len();
+                // Whoever drives a run has its lease.
+                match self.leases_of(&family)? {
+                    Some(leases) => chunk.push((family, leases)),
+                    None => cleaned.busy.push(family.runs[0].clone()),
+                }
+            }
+            let runs: Vec<RunId> = chunk.iter().flat_map(|(family, _)| family.runs.clone()).collect();
+            match self.journal().delete(&runs).await {
+                Ok(()) => {}
+                // One of them was retried since it was chosen: each by itself, then.
+                Err(JournalError::Refused(_)) => {
+                    let mut gone = Vec::new();
+                    for (family, leases) in chunk {
+                        match self.journal().delete(&family.runs).await {
+                            Ok(()) => gone.push((family, leases)),
+                            Err(JournalError::Refused(_)) => cleaned.busy.push(family.runs[0].clone()),
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
+                    chunk = gone;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.drop_files(chunk.iter().flat_map(|(family, _)| &family.runs)).await?;
+            // The lease goes last, and its file with it.
+            cleaned.families.extend(chunk.into_iter().map(|(family, _)| family));
+        }
+        Ok(())
+    }
+
+    /// Leases of all runs of a family, `None` where somebody has one.
+    fn leases_of(&self, family: &Family) -> Result<Option<Vec<Lease>>, AppError> {
+        family.runs.iter().map(|run| self.lease(run)).collect()
+    }
+
+    /// Removes everything that lies outside the journal for these runs.
+    async fn drop_files(&self, runs: impl Iterator<Item = &RunId>) -> Result<(), AppError> {
+        let runs: BTreeSet<&RunId> = runs.collect();
+        if runs.is_empty() {
+            return Ok(());
+        }
+        for run in &runs {
+            self.streams().remove(run).await?;
+            self.artifacts().remove(run).await?;
+        }
+        for (id, _) in self.provider().list().await? {
+            if sandboxes::run_of(&id).is_some_and(|(run, _)| runs.contains(&run)) {
+                self.provider().remove(&id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes files whose run is not in the journal: what a kill between row and files left. A run is journalled
+    /// before it has files, and its lease is taken before that, so that none that begins is taken for an orphan.
+    async fn sweep(&self, dry: bool, cleaned: &mut Cleaned) -> Result<(), AppError> {
+        let disk = OnDisk::look(self.streams(), &self.artifacts()).await?;
+        let mut found: Vec<(RunId, Orphan)> = Vec::new();
+        for (kind, runs) in [("streams", &disk.streams), ("artifacts", &disk.artifacts)] {
+            let orphan = |(run, bytes): (&RunId, &u64)| {
+                (run.clone(), Orphan { kind, of: run.to_string(), bytes: *bytes })
+            };
+            found.extend(runs.iter().map(orphan));
+        }
+        for (id, open) in self.provider().list().await? {
+            if let Some((run, _)) = sandboxes::run_of(&id).filter(|_| !open) {
+                found.push((run, Orphan { kind: "sandbox", of: id, bytes: 0 }));
+            }
+        }
+        for run in self.leases.runs().map_err(|error| AppError::Config(format!("the leases: {error}")))? {
+            found.push((run.clone(), Orphan { kind: "lease", of: run.to_string(), bytes: 0 }));
+        }
+        for (run, orphan) in found {
+            if RunId::parse(run.as_str()).as_ref() != Some(&run) {
+                continue;
+            }
+            let Some(lease) = self.lease(&run)? else { continue };
+            if self.journal().row(&run).await?.is_some() {
+                continue;
+            }
+            if !dry {
+                match orphan.kind {
+                    "streams" => self.streams().remove(&run).await?,
+                    "artifacts" => self.artifacts().remove(&run).await?,
+                    "sandbox" => self.provider().remove(&orphan.of).await?,
+                    _ => {}
+                }
+            }
+            // Its file goes with it.
+            drop(lease);
+            cleaned.orphans.push(orphan);
+        }
+        Ok(())
+    }
+
+    fn artifacts(&self) -> Artifacts {
+        Artifacts::open(self.home().path())
+    }
+}
+
+impl Cleaned {
+    /// Bytes that went, or would go, as far as they are known.
+    pub fn bytes(&self) -> u64 {
+        let families: u64 = self.families.iter().map(|family| family.bytes).sum();
+        families + self.orphans.iter().map(|orphan| orphan.bytes).sum::<u64>()
+    }
+}

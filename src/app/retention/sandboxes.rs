@@ -1,0 +1,76 @@
+//! Files of sandboxes that outlive their runs: those of runs that failed stay for `harvest retry`, the newest few.
+
+use crate::app::{App, AppError};
+use crate::id::RunId;
+use std::collections::BTreeSet;
+
+/// Runs whose sandboxes keep their files after the run has ended without success.
+const ENDED_KEPT: usize = 5;
+
+/// A sandbox that keeps its files for `harvest retry`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct KeptSandbox {
+    /// Its id.
+    pub sandbox: String,
+    /// Its run.
+    pub run: RunId,
+    /// Its name in the workflow.
+    pub name: String,
+    /// The name of the workflow.
+    pub workflow: String,
+}
+
+/// The run of a sandbox, and its name in the workflow. Sandboxes of other things have none.
+pub(super) fn run_of(id: &str) -> Option<(RunId, &str)> {
+    let (run, name) = id.split_once('-')?;
+    Some((RunId::parse(run)?, name))
+}
+
+impl App {
+    /// Removes the files that sandboxes of ended runs have left, all but those of the newest runs. Sandboxes whose
+    /// workflow says `keep: true`, and those without a run, stay.
+    pub(in crate::app) async fn prune_sandboxes(&self) -> Result<(), AppError> {
+        let mut kept: BTreeSet<RunId> = BTreeSet::new();
+        let mut left = self.provider().list().await?;
+        // Ids begin with their run's, which sorts by time: the newest come first.
+        left.sort_by(|a, b| b.cmp(a));
+        for (id, open) in left {
+            let Some((run, name)) = run_of(&id) else { continue };
+            let ended = self.journal().row(&run).await?.is_some_and(|row| row.finished_at.is_some());
+            if open || !ended || kept.contains(&run) {
+                continue;
+            }
+            if kept.len() < ENDED_KEPT {
+                kept.insert(run);
+                continue;
+            }
+            if !self.keeps(&run, name).await? {
+                self.provider().remove(&id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every sandbox of an ended run that has files and is not asked to keep them for ever, newest first.
+    pub(super) async fn kept_sandboxes(&self) -> Result<Vec<KeptSandbox>, AppError> {
+        let mut kept = Vec::new();
+        for (id, open) in self.provider().list().await? {
+            let Some((run, name)) = run_of(&id).filter(|_| !open) else { continue };
+            let row = self.journal().row(&run).await?;
+            let Some(row) = row.filter(|row| row.finished_at.is_some()) else { continue };
+            // Where the run cannot be read, nobody knows what was asked of the sandbox: it stays.
+            if !self.keeps(&run, name).await.unwrap_or(true) {
+                let (name, workflow) = (name.to_owned(), row.workflow);
+                kept.push(KeptSandbox { sandbox: id.clone(), run, name, workflow });
+            }
+        }
+        kept.sort_by(|a, b| b.sandbox.cmp(&a.sandbox));
+        Ok(kept)
+    }
+
+    /// Whether the workflow of a run says `keep: true` of a sandbox.
+    async fn keeps(&self, run: &RunId, name: &str) -> Result<bool, AppError> {
+        let (state, ..) = self.engine().replay(run).await?;
+        Ok(state.workflow().sandboxes.get(name).is_some_and(|sandbox| sandbox.keep))
+    }
+}
