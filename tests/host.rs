@@ -223,6 +223,10 @@ impl Sandbox for ScriptedSandbox {
         &self.id
     }
 
+    fn is_open(&self) -> bool {
+        true
+    }
+
     fn isolation(&self) -> Isolation {
         unreachable!("no step asks")
     }

@@ -27,6 +27,10 @@ const FILES_MAX: u64 = 1 << 16;
 
 pub(super) async fn resume(app: App, arguments: &Arguments, talk: Talk) -> Outcome {
     more_files();
+    // What a process left that died between the end of a run and the removal of its files.
+    if let Err(error) = app.prune_sandboxes().await {
+        tracing::warn!("files of ended runs were not removed: {error}");
+    }
     let filter = RunFilter { unfinished: true, ..RunFilter::default() };
     let mut rows = app.journal().list(filter, RUNS_MAX).await?;
     rows.reverse();

@@ -56,10 +56,13 @@ impl SandboxSlot {
         &self.spec.id
     }
 
-    /// The sandbox; opened by whichever step comes first, the others wait for it. The provider has the same one for
-    /// who asks again, unless it has ended: then it goes on with its files.
+    /// The sandbox; opened by whichever step comes first, the others wait for it. One that has ended since is opened
+    /// again, and goes on with its files.
     pub(super) async fn open(&self) -> Result<Arc<dyn Sandbox>> {
         let mut opened = self.opened.lock().await;
+        if let Some(sandbox) = opened.as_ref().filter(|sandbox| sandbox.is_open()) {
+            return Ok(sandbox.clone());
+        }
         let sandbox = self.provider.open(self.spec.clone()).await?;
         *opened = Some(sandbox.clone());
         Ok(sandbox)

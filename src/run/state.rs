@@ -524,9 +524,8 @@ impl Run {
         };
         section.keys().all(|id| {
             let phase = &self.steps[id].phase;
-            let at_work = phase.is_at_work()
-                && !(finally && planted(Planted::EndsBesideAttempt))
-                && (finally || !planted(Planted::FinallyTooEarly));
+            let bug = if finally { Planted::EndsBesideAttempt } else { Planted::FinallyTooEarly };
+            let at_work = phase.is_at_work() && !planted(bug);
             phase.is_settled() || stopping && !at_work
         })
     }

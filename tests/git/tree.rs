@@ -70,6 +70,10 @@ impl Sandbox for Tree {
         "tree"
     }
 
+    fn is_open(&self) -> bool {
+        true
+    }
+
     fn isolation(&self) -> Isolation {
         unreachable!("nothing asks")
     }

@@ -54,26 +54,37 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// The families that go, oldest first. `candidates` may be only the oldest runs of a journal with their families; the
-/// answer is then the beginning of what it would be with all of them.
+/// The families that go, oldest first. `candidates` may be only the oldest runs of a journal with their families; as far
+/// as those are known to be the oldest, the answer is then the beginning of what it would be with all of them.
 pub fn choose(candidates: &[Candidate], totals: Totals, policy: &Retention, now: Timestamp) -> Vec<Family> {
     let mut left = totals;
     let mut chosen = Vec::new();
     for mut family in families(candidates) {
-        let age = now.duration_since(family.ended_at);
-        let too_old = policy.age.is_some_and(|most| age.is_positive() && age.unsigned_abs() > most);
-        family.because = match policy {
-            _ if too_old => Because::Age,
-            Retention { runs: Some(most), .. } if left.runs > *most => Because::Runs,
-            Retention { size: Some(most), .. } if left.bytes > *most => Because::Size,
-            // Those that ended later are within the limits as well.
-            _ => break,
-        };
+        // Those that ended later are within the limits as well.
+        let Some(because) = beyond(family.ended_at, left, policy, now) else { break };
+        family.because = because;
         left.runs = left.runs.saturating_sub(family.runs.len() as u64);
         left.bytes = left.bytes.saturating_sub(family.bytes);
         chosen.push(family);
     }
     chosen
+}
+
+/// The limit beyond which a family is that ended then, where so much is left.
+pub(super) fn beyond(
+    ended_at: Timestamp,
+    left: Totals,
+    policy: &Retention,
+    now: Timestamp,
+) -> Option<Because> {
+    let age = now.duration_since(ended_at);
+    if policy.age.is_some_and(|most| age.is_positive() && age.unsigned_abs() > most) {
+        Some(Because::Age)
+    } else if policy.runs.is_some_and(|most| left.runs > most) {
+        Some(Because::Runs)
+    } else {
+        policy.size.filter(|most| left.bytes > *most).map(|_| Because::Size)
+    }
 }
 
 /// Families all of whose runs have ended, in the order of their ends.

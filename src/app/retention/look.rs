@@ -7,10 +7,14 @@ use crate::engine::EngineError;
 use crate::id::RunId;
 use crate::journal::{Journal, JournalError, MAX_LIMIT, RunFilter, SizedRow};
 use crate::run::Event;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Digits of an id that say when its run was started. Runs below another one have those of the one above.
 const TIME_DIGITS: usize = 10;
+
+/// Runs read at a time that were started at the same moment. Most are alone.
+const BESIDE: usize = 16;
 
 /// Bytes that lie outside the journal, by run.
 #[derive(Clone, Debug, Default)]
@@ -67,13 +71,23 @@ pub(super) async fn everything(journal: &dyn Journal, disk: &OnDisk) -> Result<V
     with_parents(journal, runs).await
 }
 
-/// The runs that ended first, with all of their families.
+/// The beginning of a journal, in the order in which runs ended.
+pub(super) struct Oldest {
+    /// The runs that ended first, and others of their families.
+    pub(super) candidates: Vec<Candidate>,
+    /// Of families that ended before this time all is known; of later ones there may be others in between. `None`
+    /// where these are all there are.
+    pub(super) before: Option<Timestamp>,
+}
+
+/// The `count` runs that ended first, with all of their families.
 pub(super) async fn oldest(
     journal: &dyn Journal,
     disk: &OnDisk,
     count: usize,
-) -> Result<Vec<Candidate>, EngineError> {
+) -> Result<Oldest, EngineError> {
     let ended = journal.ended(None, count).await?;
+    let before = ended.last().filter(|_| ended.len() == count).and_then(|last| last.row.finished_at);
     let times: BTreeSet<String> = ended.iter().map(|ended| time(&ended.row.run).to_owned()).collect();
     let mut runs: BTreeMap<RunId, Candidate> =
         ended.into_iter().map(|ended| candidate(ended, disk)).collect();
@@ -81,23 +95,20 @@ pub(super) async fn oldest(
         // Sorts behind every id that begins so.
         let mut filter = RunFilter { before: Some(RunId::new(format!("{digits}~"))), ..RunFilter::default() };
         loop {
-            let page = journal.list(filter.clone(), count).await?;
+            let page = journal.list(filter.clone(), BESIDE).await?;
             let mut beside = page.into_iter().take_while(|row| time(&row.run) == digits).peekable();
             if beside.peek().is_none() {
                 break;
             }
             for row in beside {
                 filter.before = Some(row.run.clone());
-                if !runs.contains_key(&row.run) {
-                    // Ended later than those that were asked for, or not yet. Its size is not known, and only matters
-                    // where its family goes: then it counts too little, and one family more goes at the next time.
-                    let (run, candidate) = candidate(SizedRow { row, bytes: 0 }, disk);
-                    runs.insert(run, candidate);
-                }
+                // One that is new ended later, or has not ended: its family is beyond `before`, whatever its size.
+                let (run, candidate) = candidate(SizedRow { row, bytes: 0 }, disk);
+                runs.entry(run).or_insert(candidate);
             }
         }
     }
-    with_parents(journal, runs).await
+    Ok(Oldest { candidates: with_parents(journal, runs).await?, before })
 }
 
 fn candidate(ended: SizedRow, disk: &OnDisk) -> (RunId, Candidate) {

@@ -21,9 +21,11 @@ use jiff::Timestamp;
 use look::OnDisk;
 use std::collections::BTreeSet;
 
-/// Runs that are looked at, and at most go, after a run has ended. More than one run leaves behind, so that a home that
-/// is beyond its limits gets within them; few enough that nobody waits for it.
+/// Runs that go after a run has ended, unless one family alone has more. More than one run leaves behind, so that a home
+/// that is beyond its limits gets within them; few enough that nobody waits for it.
 const AFTER_A_RUN: usize = 50;
+/// Ended runs that are looked at for that; more only where those belong to families that cannot go yet.
+const LOOKED_AT: [usize; 2] = [100, 5000];
 /// Runs that go in one piece of work, and whose leases are held meanwhile.
 const CHUNK: usize = 200;
 
@@ -63,13 +65,44 @@ impl App {
     }
 
     async fn retain_some(&self, just_ended: &RunId) -> Result<(), AppError> {
-        let policy = self.configuration.retention;
         let disk = OnDisk::look(self.streams(), &self.artifacts()).await?;
         let totals = look::totals(self.journal(), &disk).await?;
-        let oldest = look::oldest(self.journal(), &disk, AFTER_A_RUN).await?;
-        let mut chosen = choose(&oldest, totals, &policy, Timestamp::now());
-        chosen.retain(|family| !family.runs.contains(just_ended));
+        let chosen = self.choose_some(&disk, totals, just_ended).await?;
         self.drop_families(chosen, &mut Cleaned::default()).await
+    }
+
+    /// The first few families that are beyond the limits.
+    async fn choose_some(
+        &self,
+        disk: &OnDisk,
+        totals: Totals,
+        just_ended: &RunId,
+    ) -> Result<Vec<Family>, AppError> {
+        let (policy, now) = (self.configuration.retention, Timestamp::now());
+        let first = self.journal().ended(None, 1).await?;
+        let first = first.first().and_then(|ended| ended.row.finished_at);
+        if first.is_none_or(|end| choose::beyond(end, totals, &policy, now).is_none()) {
+            return Ok(Vec::new());
+        }
+        for count in LOOKED_AT {
+            let oldest = look::oldest(self.journal(), disk, count).await?;
+            let mut chosen = choose(&oldest.candidates, totals, &policy, now);
+            chosen.retain(|family| {
+                oldest.before.is_none_or(|before| family.ended_at < before)
+                    && !family.runs.contains(just_ended)
+            });
+            if chosen.is_empty() && oldest.before.is_some() {
+                continue;
+            }
+            let mut runs = 0;
+            let few = chosen.into_iter().take_while(|family| {
+                let begun = runs == 0;
+                runs += family.runs.len();
+                begun || runs <= AFTER_A_RUN
+            });
+            return Ok(few.collect());
+        }
+        Ok(Vec::new())
     }
 
     /// Does all of it: runs beyond the limits, files that belong to no run, space of the journal, and with

@@ -2,6 +2,7 @@
 
 use crate::app::{App, AppError};
 use crate::id::RunId;
+use crate::run::Outcome;
 use std::collections::BTreeSet;
 
 /// Runs whose sandboxes keep their files after the run has ended without success.
@@ -27,20 +28,26 @@ pub(super) fn run_of(id: &str) -> Option<(RunId, &str)> {
 }
 
 impl App {
-    /// Removes the files that sandboxes of ended runs have left, all but those of the newest runs. Sandboxes whose
-    /// workflow says `keep: true`, and those without a run, stay.
-    pub(in crate::app) async fn prune_sandboxes(&self) -> Result<(), AppError> {
+    /// Removes the files that sandboxes of ended runs have left: those of runs that succeeded, whose process died before
+    /// it had removed them, and those of all other runs but the newest. Sandboxes whose workflow says `keep: true`, and
+    /// those without a run, stay.
+    ///
+    /// # Errors
+    /// Where the sandboxes cannot be listed or removed, or a run cannot be followed.
+    pub async fn prune_sandboxes(&self) -> Result<(), AppError> {
         let mut kept: BTreeSet<RunId> = BTreeSet::new();
         let mut left = self.provider().list().await?;
         // Ids begin with their run's, which sorts by time: the newest come first.
         left.sort_by(|a, b| b.cmp(a));
         for (id, open) in left {
             let Some((run, name)) = run_of(&id) else { continue };
-            let ended = self.journal().row(&run).await?.is_some_and(|row| row.finished_at.is_some());
-            if open || !ended || kept.contains(&run) {
+            let row = self.journal().row(&run).await?.filter(|row| row.finished_at.is_some());
+            let Some(row) = row.filter(|_| !open) else { continue };
+            let may_go_on = row.state != Outcome::Succeeded.as_str();
+            if kept.contains(&run) {
                 continue;
             }
-            if kept.len() < ENDED_KEPT {
+            if may_go_on && kept.len() < ENDED_KEPT {
                 kept.insert(run);
                 continue;
             }

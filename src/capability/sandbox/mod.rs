@@ -146,6 +146,8 @@ pub struct Isolation {
 pub trait Sandbox: Send + Sync {
     /// The id it was opened with.
     fn id(&self) -> &str;
+    /// Whether it is still there; one that has ended is opened again by its id.
+    fn is_open(&self) -> bool;
     /// What holds it in.
     fn isolation(&self) -> Isolation;
     /// Starts a command.

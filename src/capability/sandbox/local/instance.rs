@@ -148,6 +148,10 @@ impl Sandbox for LocalSandbox {
         &self.id
     }
 
+    fn is_open(&self) -> bool {
+        Self::is_open(self)
+    }
+
     fn isolation(&self) -> Isolation {
         self.isolation.clone()
     }

@@ -131,7 +131,8 @@ impl Store {
         self.home.join("sandboxes").join(format!(".{id}.lock"))
     }
 
-    /// Deletes what processes that are gone have left half done: sandboxes of builds, unfinished layers.
+    /// Deletes what processes that are gone have left half done: sandboxes of builds, unfinished layers,
+    /// locks of sandboxes that are gone.
     pub(super) fn sweep(&self) -> Result<()> {
         let failed = |error: io::Error| CapabilityError::io("clean up the state directory", &error);
         let hidden = |directory: PathBuf, prefix: &'static str| {
@@ -149,6 +150,17 @@ impl Store {
         for id in hidden(self.home.join("sandboxes"), ".build-")? {
             if let Some(lock) = self.try_lock(&id)? {
                 self.remove_sandbox(&id, lock).map_err(failed)?;
+            }
+        }
+        for name in hidden(self.home.join("sandboxes"), ".")? {
+            let Some(id) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".lock")) else {
+                continue;
+            };
+            // Whoever makes the sandbox holds the lock first.
+            if let Some(lock) = self.try_lock(id)?
+                && !self.sandbox(id).exists()
+            {
+                self.remove_sandbox(id, lock).map_err(failed)?;
             }
         }
         Ok(())
