@@ -49,6 +49,38 @@ impl Home {
     }
 }
 
+/// Which store keeps the journal of a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalKind {
+    /// One SQLite file, for many processes at once.
+    Sqlite,
+    /// sled, for one process at a time.
+    Sled,
+}
+
+impl std::fmt::Display for JournalKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "sqlite",
+            Self::Sled => "sled",
+        })
+    }
+}
+
+/// The store that `HARVEST_JOURNAL` names, where it is set.
+///
+/// # Errors
+/// A sentence that says what to write, where it names none.
+pub fn journal_from_env() -> Result<Option<JournalKind>, String> {
+    match std::env::var("HARVEST_JOURNAL").unwrap_or_default().trim() {
+        "" => Ok(None),
+        "sqlite" => Ok(Some(JournalKind::Sqlite)),
+        "sled" => Ok(Some(JournalKind::Sled)),
+        other => Err(format!("HARVEST_JOURNAL is `{other}`: write `sqlite` or `sled`")),
+    }
+}
+
 fn default_home() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;

@@ -25,6 +25,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("wasmtime", &["host"]),
     ("saphyr", &["workflow"]),
     ("rusqlite", &["journal"]),
+    ("sled", &["journal"]),
     ("petgraph", &["workflow"]),
 ];
 

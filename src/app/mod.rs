@@ -6,6 +6,7 @@ mod error;
 mod files;
 mod fix;
 mod hashes;
+mod journals;
 mod plan;
 mod retention;
 mod schema;
@@ -24,7 +25,7 @@ use crate::config::{self, Home};
 use crate::engine::{Ended, Engine, EngineError, Lease, Leases, SystemClock};
 use crate::host::Library;
 use crate::id::{RunId, StepId};
-use crate::journal::{Journal, SqliteJournal};
+use crate::journal::Journal;
 use std::sync::Arc;
 
 /// Everything that works on one home.
@@ -69,7 +70,7 @@ impl App {
     /// A sentence that names what cannot be used.
     pub fn open(home: Home) -> Result<Self, AppError> {
         let config = |what: &str, error: &dyn std::fmt::Display| AppError::Config(format!("{what}: {error}"));
-        let journal: Arc<dyn Journal> = Arc::new(SqliteJournal::open(home.path())?);
+        let journal = journals::open(&home)?;
         let streams = setup::streams(&home)?;
         let provider = Arc::new(LocalProvider::new(home.path(), setup::launcher(), upstreams())?);
         let library = Library::open(home.path()).map_err(|error| config("the component library", &error))?;

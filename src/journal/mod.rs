@@ -6,13 +6,20 @@
 //! What never happens here: an append is acknowledged before it is synced; a changed, missing or swapped record is
 //! handed out; two writers who have not seen each other's records both succeed; a listing disagrees with the events.
 
+mod committer;
 #[cfg(test)]
 mod contract;
 mod envelope;
 pub mod memory;
+#[cfg(test)]
+mod on_disk;
+#[cfg(feature = "sled")]
+pub mod sled;
 pub mod sqlite;
 
 pub use memory::MemoryJournal;
+#[cfg(feature = "sled")]
+pub use sled::SledJournal;
 pub use sqlite::SqliteJournal;
 
 use crate::id::RunId;

@@ -1,9 +1,9 @@
 //! What only a journal on disk can get wrong.
 
 mod damage;
-mod process;
 
 use super::*;
+use crate::journal::committer::WAITING_KIB;
 use crate::journal::contract::{self, id, record, records, row};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -131,7 +131,7 @@ async fn waiting_appends_share_commits() {
         });
     }
     let sent = async {
-        while journal.room.available_permits() > WAITING_KIB - 500 {
+        while journal.committer.room.available_permits() > WAITING_KIB - 500 {
             tokio::task::yield_now().await;
         }
     };
