@@ -1,5 +1,7 @@
 //! What every journal on disk must do when processes die, disks fill and files are damaged, as one suite.
 
+mod damage;
+mod power;
 mod process;
 
 use super::contract::{id, record, records, row};

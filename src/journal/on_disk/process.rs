@@ -34,6 +34,7 @@ fn child_process() {
             "open" => open_again_and_again(kind, &home).await,
             "fill" => fill(kind, &home).await,
             "check" => check(kind, &home, &read_acks(Path::new(&std::env::var_os(ACKS).unwrap()))).await,
+            "cut" => power::cut(kind, &home).await,
             other => panic!("no role {other}"),
         }
     });
@@ -47,7 +48,7 @@ pub(super) fn command(kind: &Kind, role: &str, home: &Path) -> Command {
     command
 }
 
-fn as_role(command: &mut Command, kind: &Kind, role: &str, home: &Path) {
+pub(super) fn as_role(command: &mut Command, kind: &Kind, role: &str, home: &Path) {
     command
         .args(["--exact", "journal::on_disk::process::child_process", "--nocapture"])
         .env(ROLE, role)
@@ -166,6 +167,15 @@ pub(super) async fn check(kind: &Kind, home: &Path, acks: &BTreeMap<RunId, u64>)
 
 /// Reads what `child` says until it acknowledged `count` times, kills it, and returns all it acknowledged.
 pub(super) fn kill_after(mut child: Child, count: usize) -> BTreeMap<RunId, u64> {
+    kill_after_stopping(&mut child, count, || {})
+}
+
+/// The same, with something done just before the kill.
+pub(super) fn kill_after_stopping(
+    child: &mut Child,
+    count: usize,
+    stop: impl FnOnce(),
+) -> BTreeMap<RunId, u64> {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut said = String::new();
     let mut acknowledged = 0;
@@ -174,6 +184,7 @@ pub(super) fn kill_after(mut child: Child, count: usize) -> BTreeMap<RunId, u64>
         assert!(output.read_line(&mut said).unwrap() > 0, "ended by itself:\n{said}");
         acknowledged += usize::from(said[start..].starts_with("ack "));
     }
+    stop();
     child.kill().unwrap();
     child.wait().unwrap();
     // The pipe still holds what was said before the kill; its last line may be cut, and then says nothing.

@@ -11,6 +11,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod wal;
 mod writer;
 
 use super::committer::{Append, Committer, gone};
@@ -34,6 +35,8 @@ pub struct SqliteJournal {
     committer: Committer,
     readers: Arc<Readers>,
     bell: Arc<Bell>,
+    /// Dropped last, when nothing is written any more.
+    _opener: open::Opener,
 }
 
 impl SqliteJournal {
@@ -41,7 +44,7 @@ impl SqliteJournal {
     /// 0600. Fails where the file is not a journal, has a newer format, or cannot be written.
     pub fn open(home: &Path) -> Result<Self, JournalError> {
         let path = home.join(FILE);
-        let connection = open::writer(&path)?;
+        let (connection, opener) = open::writer(&path)?;
         let bell = Arc::new(Bell::default());
         let committer = Committer::start(Writer(connection), bell.clone())?;
         Ok(Self {
@@ -52,6 +55,7 @@ impl SqliteJournal {
                 room: Arc::new(Semaphore::new(MAX_READERS)),
             }),
             bell,
+            _opener: opener,
         })
     }
 

@@ -47,7 +47,7 @@ async fn is_there_after_closing_and_private_all_the_time() {
 #[tokio::test]
 async fn syncs_every_commit_and_can_shrink() {
     let home = tempfile::tempdir().unwrap();
-    let connection = open::writer(&home.path().join(FILE)).unwrap();
+    let (connection, _opener) = open::writer(&home.path().join(FILE)).unwrap();
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(pragma("synchronous"), 2, "FULL");
     assert_eq!(pragma("auto_vacuum"), 2, "INCREMENTAL");
