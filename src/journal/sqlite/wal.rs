@@ -166,7 +166,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].iter().fold(0, |word, byte| word << 8 | u32::from(*byte))
 }
 
-fn only_zeros(log: impl Read) -> io::Result<bool> {
+fn only_zeros(log: BufReader<File>) -> io::Result<bool> {
     for byte in log.bytes() {
         if byte? != 0 {
             return Ok(false);
