@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The file of a home that an operator writes.
-const FILE: &str = "config.yaml";
+pub const FILE: &str = "config.yaml";
 /// Bytes of that file.
 const FILE_MAX: u64 = 64 * 1024;
 
@@ -61,6 +61,8 @@ impl Home {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Configuration {
+    /// Which store keeps the journal; what the home has, else SQLite, where nothing is said.
+    pub journal: Option<JournalKind>,
     /// How long runs that have ended are kept.
     pub retention: Retention,
 }
@@ -108,7 +110,7 @@ impl Configuration {
             return Ok(Self::default());
         }
         serde_json::from_value(data::read(name, text)?).map_err(|error| {
-            format!("{name}: {error}; it may hold `retention: {{ age: 90d, runs: 10000, size: 10GiB }}`")
+            format!("{name}: {error}; it may hold `journal: sqlite` and `retention: {{ age: 90d, runs: 10000, size: 10GiB }}`")
         })
     }
 }
@@ -147,6 +149,38 @@ fn limit<'de, D: Deserializer<'de>, T>(
         return Ok(None);
     }
     read(text.trim()).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Which store keeps the journal of a home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalKind {
+    /// One SQLite file, for many processes at once.
+    Sqlite,
+    /// sled, for one process at a time.
+    Sled,
+}
+
+impl std::fmt::Display for JournalKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "sqlite",
+            Self::Sled => "sled",
+        })
+    }
+}
+
+/// The store that `HARVEST_JOURNAL` names, where it is set.
+///
+/// # Errors
+/// A sentence that says what to write, where it names none.
+pub fn journal_from_env() -> Result<Option<JournalKind>, String> {
+    match std::env::var("HARVEST_JOURNAL").unwrap_or_default().trim() {
+        "" => Ok(None),
+        "sqlite" => Ok(Some(JournalKind::Sqlite)),
+        "sled" => Ok(Some(JournalKind::Sled)),
+        other => Err(format!("HARVEST_JOURNAL is `{other}`: write `sqlite` or `sled`")),
+    }
 }
 
 fn default_home() -> Option<PathBuf> {
@@ -188,17 +222,19 @@ mod tests {
         assert_eq!(all, Retention { age: Some(30 * day), runs: Some(500), size: Some(2 << 30) });
         let some = read("retention:\n  age: 1d 12h\n  runs: none\n").unwrap().retention;
         assert_eq!(some, Retention { age: Some(day * 3 / 2), runs: None, ..Retention::default() });
+        assert_eq!(read("journal: sled\n").unwrap().journal, Some(JournalKind::Sled));
     }
 
     #[test]
     fn mistakes_say_what_to_write() {
         let wrong = |text: &str| read(text).unwrap_err();
-        insta::assert_snapshot!(wrong("retentoin: { runs: 3 }"), @"config.yaml: unknown field `retentoin`, expected `retention`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
-        insta::assert_snapshot!(wrong("retention: { rums: 3 }"), @"config.yaml: unknown field `rums`, expected one of `age`, `runs`, `size`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
-        insta::assert_snapshot!(wrong("retention: { age: 90 }"), @"config.yaml: `age: 90` is no time; write such as `90d`, `12h` or `none`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
-        insta::assert_snapshot!(wrong("retention: { age: 2 months }"), @"config.yaml: `age: 2 months` is no time; write such as `90d`, `12h` or `none`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
-        insta::assert_snapshot!(wrong("retention: { runs: 0 }"), @"config.yaml: `runs: 0` is no number of runs; write such as `10000` or `none`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
-        insta::assert_snapshot!(wrong("retention: { size: big }"), @"config.yaml: `size`: `big` is no size; write a number with its unit, such as `512MiB` or `4GiB`, or `none`; it may hold `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retentoin: { runs: 3 }"), @"config.yaml: unknown field `retentoin`, expected `journal` or `retention`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { rums: 3 }"), @"config.yaml: unknown field `rums`, expected one of `age`, `runs`, `size`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { age: 90 }"), @"config.yaml: `age: 90` is no time; write such as `90d`, `12h` or `none`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { age: 2 months }"), @"config.yaml: `age: 2 months` is no time; write such as `90d`, `12h` or `none`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { runs: 0 }"), @"config.yaml: `runs: 0` is no number of runs; write such as `10000` or `none`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retention: { size: big }"), @"config.yaml: `size`: `big` is no size; write a number with its unit, such as `512MiB` or `4GiB`, or `none`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("journal: redb"), @"config.yaml: unknown variant `redb`, expected `sqlite` or `sled`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
         assert!(wrong("retention: [").contains("config.yaml:1"), "{}", wrong("retention: ["));
     }
 }

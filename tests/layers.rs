@@ -26,6 +26,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("wasmtime", &["host"]),
     ("saphyr", &["workflow"]),
     ("rusqlite", &["journal"]),
+    ("sled", &["journal"]),
     ("petgraph", &["workflow"]),
     ("lsp_types", &["lsp"]),
 ];

@@ -7,6 +7,7 @@ mod error;
 mod files;
 mod fix;
 mod hashes;
+pub mod journals;
 mod plan;
 pub mod retention;
 mod schema;
@@ -74,7 +75,7 @@ impl App {
     pub fn open(home: Home) -> Result<Self, AppError> {
         let config = |what: &str, error: &dyn std::fmt::Display| AppError::Config(format!("{what}: {error}"));
         let configuration = Configuration::read(&home).map_err(AppError::Config)?;
-        let journal = transfer::open_journal(&home)?;
+        let journal = journals::open(&home, &configuration)?;
         let streams = setup::streams(&home)?;
         let provider = Arc::new(LocalProvider::new(home.path(), setup::launcher(), upstreams())?);
         let library = Library::open(home.path()).map_err(|error| config("the component library", &error))?;

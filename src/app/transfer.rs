@@ -6,12 +6,11 @@ use super::files::Draft;
 use crate::config::Home;
 use crate::id::RunId;
 use crate::journal::transfer::{self, Came, Counts, Exported, Imported, TransferError};
-use crate::journal::{Journal, SqliteJournal, VerifyReport};
+use crate::journal::{Journal, VerifyReport};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Bytes read or written at once.
 const BUFFER: usize = 1 << 20;
@@ -23,14 +22,6 @@ impl From<TransferError> for AppError {
             TransferError::File(message) => Self::File(message),
         }
     }
-}
-
-/// Opens the journal of a home, and nothing else of it.
-///
-/// # Errors
-/// Where it cannot be used.
-pub fn open_journal(home: &Home) -> Result<Arc<dyn Journal>, AppError> {
-    Ok(Arc::new(SqliteJournal::open(home.path())?))
 }
 
 /// Writes one run, or all of them, to `file`; `-` is stdout. `None` where there is no such run.

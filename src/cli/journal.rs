@@ -1,7 +1,7 @@
 //! `harvest journal`: what an operator does with the journal of a home. Needs nothing else of the home.
 
 use super::{Failure, Outcome, Talk, print_json, print_line, run_id};
-use crate::app::{AppError, transfer};
+use crate::app::{AppError, journals, transfer};
 use crate::config::Home;
 use crate::engine::EngineError;
 use crate::id::RunId;
@@ -57,7 +57,7 @@ pub(super) async fn journal(home: &Home, command: Command, talk: Talk) -> Outcom
         Command::Export { file, run, force } => export(home, file, run, force, talk).await,
         Command::Import { file } => import(home, file, talk).await,
         Command::Compact { json } => {
-            let done = transfer::open_journal(home)?.compact().await?;
+            let done = journals::open_configured(home)?.compact().await?;
             if json {
                 print_json(&done)?;
             } else {
@@ -66,7 +66,7 @@ pub(super) async fn journal(home: &Home, command: Command, talk: Talk) -> Outcom
             Ok(0)
         }
         Command::Backup { file, force } => {
-            let report = transfer::backup(&*transfer::open_journal(home)?, &file, force).await?;
+            let report = transfer::backup(&*journals::open_configured(home)?, &file, force).await?;
             if !talk.quiet {
                 eprintln!("{}: {}, whole", file.display(), sizes(&report));
             }
@@ -76,7 +76,7 @@ pub(super) async fn journal(home: &Home, command: Command, talk: Talk) -> Outcom
 }
 
 async fn verify(home: &Home, as_json: bool) -> Outcome {
-    let report = match transfer::open_journal(home) {
+    let report = match journals::open_configured(home) {
         Ok(journal) => journal.verify().await,
         // Damage may be such that it does not even open.
         Err(AppError::Engine(EngineError::Journal(error))) => Err(error),
@@ -113,7 +113,7 @@ async fn verify(home: &Home, as_json: bool) -> Outcome {
 
 async fn export(home: &Home, file: PathBuf, run: Option<String>, force: bool, talk: Talk) -> Outcome {
     let run = run.as_deref().map(run_id).transpose()?;
-    let journal = transfer::open_journal(home)?;
+    let journal = journals::open_configured(home)?;
     let exported = transfer::export(&*journal, run.as_ref(), &file, force).await?;
     let Some(exported) = exported else {
         let run = run.map_or_else(String::new, |run| run.to_string());
@@ -132,7 +132,7 @@ async fn export(home: &Home, file: PathBuf, run: Option<String>, force: bool, ta
 }
 
 async fn import(home: &Home, file: PathBuf, talk: Talk) -> Outcome {
-    let journal = transfer::open_journal(home)?;
+    let journal = journals::open_configured(home)?;
     let mut tell = |run: &RunId, came| match came {
         Came::Differs => {
             eprintln!(

@@ -5,6 +5,7 @@ use super::progress::Progress;
 use super::questions::Questions;
 use super::{Failure, Outcome, Talk, print_json, print_line};
 use crate::app::{App, AppError, Driven, StartRequest};
+use crate::config::Home;
 use crate::engine::Ended;
 use crate::run::Event;
 use std::path::PathBuf;
@@ -57,7 +58,10 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
         let run = driven.run().clone();
         // Let go of the lease first, so that the background process can take it.
         drop(driven);
-        detach(&app)?;
+        // Of the journal as well: with sled, one process at a time has it.
+        let home = app.home().clone();
+        drop(app);
+        detach(&home)?;
         print_line(run.as_str())?;
         return Ok(0);
     }
@@ -167,14 +171,14 @@ impl Interrupts {
 }
 
 /// Starts a process of its own that carries on whatever nobody drives.
-fn detach(app: &App) -> Result<(), Failure> {
+fn detach(home: &Home) -> Result<(), Failure> {
     use std::os::unix::process::CommandExt;
     let failed = |error: std::io::Error| Failure {
         exit_code: 4,
         message: format!("cannot start a background process: {error}; `harvest resume` runs it here"),
     };
     let mut command = std::process::Command::new(std::env::current_exe().map_err(failed)?);
-    command.arg("--home").arg(app.home().path()).args(["--quiet", "resume"]);
+    command.arg("--home").arg(home.path()).args(["--quiet", "resume"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     command.spawn().map_err(failed)?;
     Ok(())

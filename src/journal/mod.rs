@@ -1,20 +1,28 @@
 //! The journal: the events of every run, on disk before anything follows from them.
 //!
 //! [`Journal`] is the seam: it moves bytes, knows no event and no state, and never retries a write whose sync failed.
-//! [`sqlite`] keeps it on disk, [`memory`] in a map for tests; `contract` is what both must do. [`transfer`] moves runs
-//! from one to another.
+//! [`sqlite`] keeps it on disk, `sled` does where somebody asks for it, [`memory`] in a map for tests; `contract` is what
+//! all must do, `on_disk` what those on disk must do when processes die and files are damaged. [`transfer`]
+//! moves runs from one to another.
 //!
 //! What never happens here: an append is acknowledged before it is synced; a changed, missing or swapped record is
 //! handed out; two writers who have not seen each other's records both succeed; a listing disagrees with the events.
 
+mod committer;
 #[cfg(test)]
 mod contract;
 mod envelope;
 pub mod memory;
+#[cfg(test)]
+mod on_disk;
+#[cfg(feature = "sled")]
+pub mod sled;
 pub mod sqlite;
 pub mod transfer;
 
 pub use memory::MemoryJournal;
+#[cfg(feature = "sled")]
+pub use sled::SledJournal;
 pub use sqlite::SqliteJournal;
 
 use crate::id::RunId;
@@ -308,7 +316,7 @@ pub trait Journal: Send + Sync {
     /// 100 ms), or reading the run fails. Cancel-safe.
     async fn changed(&self, run: &RunId, after_seq: u64);
 
-    /// Drops finished runs, and gives their space back. Runs that do not exist are skipped. Where one of `runs` is
+    /// Drops finished runs, and gives their space back where the store can (sled's file never shrinks). Runs that do not exist are skipped. Where one of `runs` is
     /// unfinished, the answer is [`JournalError::Refused`] and runs named before it may be gone.
     async fn delete(&self, runs: &[RunId]) -> Result<(), JournalError>;
 

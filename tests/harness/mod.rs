@@ -12,12 +12,13 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// What a developer's own environment may say, and no test may hear.
-const OF_THE_DEVELOPER: [&str; 8] = [
+const OF_THE_DEVELOPER: [&str; 9] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
     "CLAUDE_CODE_OAUTH_TOKEN",
     "GITHUB_TOKEN",
     "HARVEST_GITHUB_URL",
+    "HARVEST_JOURNAL",
     "GIT_SSL_CAINFO",
     "GIT_SSL_CAPATH",
     "CURL_CA_BUNDLE",

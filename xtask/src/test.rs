@@ -14,6 +14,9 @@ const NEEDED: [Need; 5] = [
     Need { probe: Probe::Python("ensurepip, venv"), package: "python3-venv" },
 ];
 
+/// What is built in only where somebody asks for it is tested all the same.
+const FEATURES: [&str; 2] = ["--features", "harvest/sled"];
+
 /// Runs all parts, also after one has failed, and names those that did.
 pub(crate) fn run() -> Result<(), String> {
     let mut report = Report::default();
@@ -25,7 +28,9 @@ pub(crate) fn run() -> Result<(), String> {
         report.part("lints", lints);
         report.part("lints of guests", lints_of_guests);
         report.part("tests of guests", tests_of_guests);
-        report.part("tests", || workspace::cargo().args(["test", "--workspace", "--locked"]).run());
+        report.part("tests", || {
+            workspace::cargo().args(["test", "--workspace", "--locked"]).args(FEATURES).run()
+        });
     }
     report.print()
 }
@@ -47,8 +52,8 @@ fn format() -> Result<(), String> {
 }
 
 fn lints() -> Result<(), String> {
-    let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
-    workspace::cargo().args(lints).run()
+    let lints = ["clippy", "--workspace", "--all-targets", "--locked"];
+    workspace::cargo().args(lints).args(FEATURES).args(["--", "--deny", "warnings"]).run()
 }
 
 fn lints_of_guests() -> Result<(), String> {

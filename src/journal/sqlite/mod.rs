@@ -1,52 +1,49 @@
 //! The journal in one SQLite file. Other processes read and append while this one runs.
 //!
 //! SQLite is in WAL mode with `synchronous = FULL`: the log is synced at every commit, before the commit returns. One
-//! thread commits (`committer`), many appends in one transaction where many wait; readers have connections of their
-//! own and never wait for it. After a crash the next opening is immediate: nothing is checked then, everything is
+//! thread commits (`writer`), many appends in one transaction where many wait; readers have connections of their own
+//! and never wait for it. After a crash the next opening is immediate: nothing is checked then, everything is
 //! checked when it is read.
 
 mod backup;
-mod committer;
 mod error;
 mod migrate;
 mod open;
 mod read;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::migrate::reached;
 mod verify;
+mod wal;
+mod writer;
 
+use super::committer::{Append, Committer, gone};
 use super::{
-    Compacted, Journal, JournalError, Record, RunFilter, RunRow, SizedRow, Usage, VerifyReport, check_append,
-    envelope,
+    Compacted, Journal, JournalError, Record, RunFilter, RunRow, SizedRow, Usage, VerifyReport, envelope,
 };
 use crate::bell::Bell;
 use crate::id::RunId;
 use async_trait::async_trait;
-use committer::{Append, Committer, Request};
 use jiff::Timestamp;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
+use writer::Writer;
 
 /// The file in the home.
 const FILE: &str = "journal.db";
-/// Memory that appends which wait for their commit may take, in KiB.
-const WAITING_KIB: usize = 64 * 1024;
 /// Connections that read at the same time.
 const MAX_READERS: usize = 8;
-/// Runs dropped in one transaction, so that appends do not wait long behind it.
-const DELETE_CHUNK: usize = 500;
 
 /// A journal on disk. Dropping it waits for the commit under way.
 pub struct SqliteJournal {
-    requests: Option<Sender<Request>>,
-    committer: Option<JoinHandle<()>>,
-    room: Arc<Semaphore>,
+    committer: Committer,
     readers: Arc<Readers>,
     bell: Arc<Bell>,
+    /// Dropped last, when nothing is written any more.
+    _opener: open::Opener,
 }
 
 impl SqliteJournal {
@@ -55,54 +52,24 @@ impl SqliteJournal {
     /// has a newer format, or cannot be written.
     pub fn open(home: &Path) -> Result<Self, JournalError> {
         let path = home.join(FILE);
-        let connection = open::writer(&path)?;
+        let (connection, opener) = open::writer(&path)?;
         let bell = Arc::new(Bell::default());
-        let (requests, receiver) = std::sync::mpsc::channel();
-        let committer = Committer { connection, bell: bell.clone(), stopped: None };
-        let committer = std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || committer.run(&receiver))
-            .map_err(|error| {
-                JournalError::Unavailable(format!("cannot start the journal's thread: {error}"))
-            })?;
+        let committer = Committer::start(Writer(connection), bell.clone())?;
         Ok(Self {
-            requests: Some(requests),
-            committer: Some(committer),
-            room: Arc::new(Semaphore::new(WAITING_KIB)),
+            committer,
             readers: Arc::new(Readers {
                 path,
                 idle: Mutex::default(),
                 room: Arc::new(Semaphore::new(MAX_READERS)),
             }),
             bell,
+            _opener: opener,
         })
     }
 
-    /// Asks the committer and waits for its answer.
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, JournalError>>) -> Request,
-    ) -> Result<T, JournalError> {
-        let (answer, outcome) = oneshot::channel();
-        self.send(request(answer))?;
-        outcome.await.unwrap_or_else(|_| Err(gone()))
-    }
-
-    fn send(&self, request: Request) -> Result<(), JournalError> {
-        self.requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or_else(gone)
-    }
-
-    /// Gives free pages back, some at a time.
-    async fn reclaim(&self) -> Result<(), JournalError> {
-        // Another process may free pages at the same time: without progress, the next call goes on.
-        let mut left = u64::MAX;
-        while left > 0 {
-            let before = std::mem::replace(&mut left, self.ask(Request::Reclaim).await?);
-            if left >= before {
-                break;
-            }
-        }
-        Ok(())
+    /// Whether a home has such a journal.
+    pub fn exists(home: &Path) -> bool {
+        home.join(FILE).exists()
     }
 
     /// What the file and its log take. Looks at their names alone: opening them by hand would drop SQLite's locks.
@@ -117,10 +84,6 @@ impl SqliteJournal {
     }
 }
 
-fn gone() -> JournalError {
-    JournalError::Stopped("its thread has ended, which is a bug in harvest; start harvest again".into())
-}
-
 #[async_trait]
 impl Journal for SqliteJournal {
     async fn append(
@@ -130,12 +93,7 @@ impl Journal for SqliteJournal {
         records: Vec<Record>,
         row: RunRow,
     ) -> Result<(), JournalError> {
-        check_append(run, expected_seq, &records, &row)?;
-        let bytes: usize = records.iter().map(|record| record.payload.len()).sum();
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-        let room = self.room.clone().acquire_many_owned(kib).await.map_err(|_| gone())?;
-        let run = run.clone();
-        self.ask(|answer| Request::Append(Append { run, expected_seq, records, row, answer, room })).await
+        self.committer.append(Append { run: run.clone(), expected_seq, records, row }).await
     }
 
     async fn read(&self, run: &RunId, after_seq: u64, limit: usize) -> Result<Vec<Record>, JournalError> {
@@ -167,7 +125,7 @@ impl Journal for SqliteJournal {
     async fn changed(&self, run: &RunId, after_seq: u64) {
         let first = !self.bell.has_listeners();
         let listener = self.bell.listen(run);
-        if first && self.send(Request::Listen).is_err() {
+        if first && self.committer.listen().is_err() {
             return;
         }
         loop {
@@ -181,10 +139,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn delete(&self, runs: &[RunId]) -> Result<(), JournalError> {
-        for chunk in runs.chunks(DELETE_CHUNK) {
-            self.ask(|answer| Request::Delete(chunk.to_vec(), answer)).await?;
-        }
-        if runs.is_empty() { Ok(()) } else { self.reclaim().await }
+        self.committer.delete(runs).await
     }
 
     async fn verify(&self) -> Result<VerifyReport, JournalError> {
@@ -193,9 +148,7 @@ impl Journal for SqliteJournal {
 
     async fn compact(&self) -> Result<Compacted, JournalError> {
         let before = self.bytes_on_disk();
-        self.reclaim().await?;
-        // The file shrinks when the log is copied into it, and the log is cut at the same time.
-        self.ask(Request::Checkpoint).await?;
+        self.committer.compact().await?;
         Ok(Compacted { before, after: self.bytes_on_disk() })
     }
 
@@ -207,13 +160,8 @@ impl Journal for SqliteJournal {
 
 impl Drop for SqliteJournal {
     fn drop(&mut self) {
-        // The committer's connection closes last and copies the log into the file.
+        // The committer's connection closes last (a field, it is dropped after this) and copies the log into the file.
         self.readers.lock().clear();
-        self.requests = None;
-        if let Some(committer) = self.committer.take() {
-            // A panic there was already reported by the panic hook.
-            let _ = committer.join();
-        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::error::{damaged, unavailable};
 use super::migrate::{self, FORMAT};
-use crate::journal::{JournalError, MAX_PAYLOAD};
+use super::wal;
+use crate::journal::{Damage, JournalError, MAX_PAYLOAD};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, limits::Limit};
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -38,8 +39,106 @@ pub(super) const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// That somebody has the journal open: a lock that all who do share, until dropped.
+pub(super) struct Opener {
+    file: File,
+    /// Whether nobody else has it open. True only while it is being opened.
+    alone: bool,
+}
+
+impl Opener {
+    fn take(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(path.with_extension("open"))?;
+        let alone = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => {
+                file.lock_shared()?;
+                false
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        };
+        Ok(Self { file, alone })
+    }
+
+    /// Lets others in. Whoever looks through the log between the two locks finds nobody writing: we wait for them.
+    fn share(&mut self) -> io::Result<()> {
+        // That a journal was created is noted, so that an empty file in its place is no new one.
+        if self.file.metadata()?.len() == 0 {
+            self.file.write_all(b"created\n")?;
+            self.file.sync_all()?;
+        }
+        if std::mem::take(&mut self.alone) { self.file.lock_shared() } else { Ok(()) }
+    }
+}
+
+/// Refuses a journal that SQLite would open with fewer commits than were acknowledged, and keeps a copy of its files.
+/// Nobody else has it open.
+fn refuse_damage(path: &Path, opener: &Opener) -> Result<(), JournalError> {
+    let failed = |error: io::Error| {
+        JournalError::Unavailable(format!("cannot read the journal {}: {error}", path.display()))
+    };
+    let lost = |what: String| Err(JournalError::Damaged(Damage { run: None, seq: None, what }));
+    match path.metadata() {
+        Ok(data) if data.len() == 0 && opener.file.metadata().map_err(failed)?.len() > 0 => {
+            return lost(format!("{} is empty, and all runs are lost", path.display()));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => opener.file.set_len(0).map_err(failed)?,
+        _ => {}
+    }
+    let Some(broken) = wal::scan(path).map_err(failed)? else { return Ok(()) };
+    let log = wal::beside(path, "-wal");
+    let kept = path.with_extension(format!("damaged-{:08x}", broken.mark));
+    let copied = match keep_copy(path, &kept) {
+        Ok(()) => format!("a copy is in {}", kept.display()),
+        Err(error) => format!("copy its files before you touch them (harvest could not: {error})"),
+    };
+    lost(format!(
+        "{} {}: what was acknowledged from there on is lost, what was before is not. Nothing was changed, {copied}. To go \
+         on without what is lost: sqlite3 {} 'PRAGMA wal_checkpoint(TRUNCATE)'",
+        log.display(),
+        broken.what,
+        path.display()
+    ))
+}
+
+/// Copies the files of a journal into a directory, once.
+fn keep_copy(path: &Path, to: &Path) -> io::Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    let partly = to.with_extension("partly");
+    DirBuilder::new().recursive(true).mode(0o700).create(&partly)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let file = wal::beside(path, suffix);
+        if let Some(name) = file.file_name().filter(|_| file.exists()) {
+            std::fs::copy(&file, partly.join(name))?;
+        }
+    }
+    std::fs::rename(partly, to)
+}
+
 /// Opens the only connection of this process that writes, and creates the journal where there is none.
-pub(super) fn writer(path: &Path) -> Result<Connection, JournalError> {
+pub(super) fn writer(path: &Path) -> Result<(Connection, Opener), JournalError> {
+    let cannot = |error: io::Error| {
+        JournalError::Unavailable(format!("cannot open the journal {}: {error}", path.display()))
+    };
+    create_home(path).and_then(|()| Opener::take(path)).map_err(cannot).and_then(|mut opener| {
+        if opener.alone {
+            refuse_damage(path, &opener)?;
+        }
+        let connection = open(path)?;
+        opener.share().map_err(cannot)?;
+        Ok((connection, opener))
+    })
+}
+
+fn open(path: &Path) -> Result<Connection, JournalError> {
     // Closing any handle on the file drops the locks that SQLite holds on it in this process (POSIX says so). While the
     // file is created by hand, nobody else may have it open here.
     static CREATING: Mutex<()> = Mutex::new(());
@@ -114,11 +213,12 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, JournalError> {
     Ok(connection)
 }
 
+fn create_home(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |home| DirBuilder::new().recursive(true).mode(0o700).create(home))
+}
+
 /// Creates the file for its owner alone, or takes the rights of others away. SQLite gives its side files the same mode.
 fn create_private(path: &Path) -> io::Result<()> {
-    if let Some(home) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(home)?;
-    }
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -16,6 +16,8 @@ type Open = fn(&Path) -> Box<dyn Journal>;
 const KINDS: &[(&str, Open)] = &[
     ("memory", |_| Box::new(MemoryJournal::default())),
     ("sqlite", |home| Box::new(SqliteJournal::open(home).unwrap())),
+    #[cfg(feature = "sled")]
+    ("sled", |home| Box::new(crate::journal::SledJournal::open(home).unwrap())),
 ];
 
 /// Everything in a journal: rows newest first, and the records of each.

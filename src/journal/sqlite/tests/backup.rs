@@ -12,7 +12,7 @@ async fn a_copy_made_while_others_write_is_a_journal_of_one_moment() {
     let writing = {
         // Another connection on the file, as another process would have.
         let other = SqliteJournal::open(home.path()).unwrap();
-        let (stop, mut stopped) = oneshot::channel::<()>();
+        let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let mut last = 0;
             while stopped.try_recv().is_err() {

@@ -1,6 +1,7 @@
 //! Journals of older formats, and a process that is killed while it migrates one.
 
 use super::*;
+use crate::journal::on_disk::{SQLITE, command};
 use crate::journal::sqlite::migrate::{FORMAT, kept};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -16,7 +17,7 @@ const RUNS: u64 = 60;
 const EVENTS: u64 = 12;
 
 /// Called by a migration. Says where it is, and goes no further where it was told to stop.
-pub(in crate::journal::sqlite) fn reached(stage: &str) {
+pub(in crate::journal) fn reached(stage: &str) {
     if std::env::var(STOP_AT).is_ok_and(|at| at == stage) {
         std::io::stdout().write_all(format!("\nstopped {stage}\n").as_bytes()).unwrap();
         loop {
@@ -112,7 +113,7 @@ async fn a_kill_at_any_moment_of_a_migration_loses_nothing() {
     for stage in STAGES {
         let home = tempfile::tempdir().unwrap();
         first_format(home.path()).await;
-        let mut child = process::command("open-once", home.path())
+        let mut child = command(&SQLITE, "open-once", home.path())
             .env(STOP_AT, stage)
             .stdout(Stdio::piped())
             .spawn()
@@ -138,7 +139,7 @@ async fn many_processes_that_open_an_older_journal_migrate_it_once() {
     let home = tempfile::tempdir().unwrap();
     first_format(home.path()).await;
     let children: Vec<_> = (0..6)
-        .map(|_| process::command("open-once", home.path()).stdout(Stdio::null()).spawn().unwrap())
+        .map(|_| command(&SQLITE, "open-once", home.path()).stdout(Stdio::null()).spawn().unwrap())
         .collect();
     for mut child in children {
         assert!(child.wait().unwrap().success());

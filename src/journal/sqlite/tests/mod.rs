@@ -3,9 +3,9 @@
 mod backup;
 mod damage;
 pub(super) mod migrate;
-mod process;
 
 use super::*;
+use crate::journal::committer::WAITING_KIB;
 use crate::journal::contract::{self, id, record, records, row};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -49,7 +49,7 @@ async fn is_there_after_closing_and_private_all_the_time() {
 #[tokio::test]
 async fn syncs_every_commit_and_can_shrink() {
     let home = tempfile::tempdir().unwrap();
-    let connection = open::writer(&home.path().join(FILE)).unwrap();
+    let (connection, _opener) = open::writer(&home.path().join(FILE)).unwrap();
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(pragma("synchronous"), 2, "FULL");
     assert_eq!(pragma("auto_vacuum"), 2, "INCREMENTAL");
@@ -133,7 +133,7 @@ async fn waiting_appends_share_commits() {
         });
     }
     let sent = async {
-        while journal.room.available_permits() > WAITING_KIB - 500 {
+        while journal.committer.room.available_permits() > WAITING_KIB - 500 {
             tokio::task::yield_now().await;
         }
     };
