@@ -1,6 +1,7 @@
 //! A world that crashes: the driver's loop without wasm, disk, network or time.
 
 mod shape;
+mod upgrades;
 
 use super::state::HOST_LOST_MAX;
 use super::{Command, Event, Outcome, Phase, Run, RunStarted, Timer};
@@ -79,9 +80,12 @@ impl World {
         self.run.apply(self.now_ms, &event).unwrap();
     }
 
-    /// Events since the run was last retried.
+    /// Events since the run was last retried or upgraded.
     fn recent(&self) -> &[(i64, Event)] {
-        let start = self.journal.iter().rposition(|(_, event)| matches!(event, Event::RunRetried { .. }));
+        let start = self
+            .journal
+            .iter()
+            .rposition(|(_, event)| matches!(event, Event::RunRetried { .. } | Event::RunUpgraded(_)));
         &self.journal[start.unwrap_or(0)..]
     }
 
@@ -112,8 +116,16 @@ impl World {
             "{at} started against its condition"
         );
         let since = if in_finally { self.recent() } else { &self.journal };
+        let since = upgrades::since_set_back(since, &self.run, at);
+        // An attempt that an upgrade had no more use for may still end well.
+        let begun = |attempt: u32| {
+            since.iter().any(|(_, event)| {
+                matches!(event, Event::StepStarted { at: other, attempt: n, .. } if other == at && *n == attempt)
+            })
+        };
         let succeeded = |(_, event): &(i64, Event)| match event {
-            Event::StepSucceeded { at: other, .. } | Event::StepReused { at: other, .. } => other == at,
+            Event::StepSucceeded { at: other, attempt, .. } => other == at && begun(*attempt),
+            Event::StepReused { at: other, .. } => other == at,
             _ => false,
         };
         assert!(!since.iter().any(succeeded), "{at} started after it had succeeded");
