@@ -11,10 +11,12 @@ mod retention;
 mod schema;
 mod setup;
 mod start;
+mod upgrade;
 
 pub use error::AppError;
 pub use schema::WrittenSchema;
 pub use start::{Prepared, StartRequest};
+pub use upgrade::UpgradeRequest;
 
 use crate::capability::registry::{FileRegistry, Registry};
 use crate::capability::sandbox::SandboxProvider;
