@@ -224,3 +224,40 @@ fn a_sandbox_gets_its_new_settings_and_keeps_its_files() {
     assert_eq!(running.wait_for("run_finished", None)["state"], "succeeded");
     assert_eq!(ran(&home, &run, "two"), "red\nblue\n");
 }
+
+#[test]
+fn a_sub_workflow_at_work_that_changed_is_stopped_and_begun_anew() {
+    let home = Home::new();
+    let inner = |command: &str| {
+        let step = format!("  deep: {{ uses: exec/run, with: {{ command: [sh, -c, '{command}'] }} }}\n");
+        home.file(
+            "inner.yaml",
+            &format!(
+                "harvest: 1\nname: inner\nsteps:\n{step}outputs:\n  said: \"${{{{ steps.deep.stdout }}}}\"\n"
+            ),
+        )
+    };
+    inner("echo hanging; sleep 71.43");
+    let outer = home.file("outer.yaml", "harvest: 1\nname: outer\nsteps:\n  sub: { uses: ./inner.yaml }\noutputs:\n  said: \"${{ steps.sub.said }}\"\n");
+    let mut running = home.start(&outer);
+    let run = running.wait_for("step_started", Some("sub"))["run"].as_str().unwrap().to_owned();
+    let children = || {
+        let all = home.json(&["runs", "--workflow", "inner", "--json"]);
+        all.as_array().unwrap().iter().map(|row| row["run"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = loop {
+        if let Some(child) = children().pop() {
+            break child;
+        }
+    };
+    home.wait_until_said(&first, "hanging");
+    inner("echo done");
+    let alone = home.run(&["upgrade", &first, outer.to_str().unwrap()]);
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(text(&alone.stderr).contains(&format!("the step `sub` of run {run}")), "{}", text(&alone.stderr));
+    let moved = home.run(&["upgrade", &run, outer.to_str().unwrap()]);
+    assert_eq!(moved.status.code(), Some(0), "{}", text(&moved.stderr));
+    assert_eq!(running.wait_for("run_finished", None)["outputs"]["said"], "done\n");
+    assert_eq!(children().len(), 2, "a run of its own");
+    assert_eq!(home.json(&["show", &first, "--json"])["state"], "cancelled");
+}

@@ -85,6 +85,12 @@ impl Planner<'_> {
         for old in before.iter().filter(|old| items.iter().any(|item| item.key == old.key)) {
             self.decide_item(each, old, heal, rests);
         }
+        for item in items.iter().filter(|item| !before.iter().any(|old| old.key == item.key)) {
+            for inner in each.steps.keys() {
+                let at = StepRef::of_item(inner.clone(), &item.key);
+                self.put(&at, Verdict::Run, "its item is new".into());
+            }
+        }
         self.new.reckon(&at.step);
         !listed || self.fates[first..].iter().any(|fate| fate.verdict != Verdict::Keep)
     }

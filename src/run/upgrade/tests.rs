@@ -244,7 +244,7 @@ fn a_run_in_the_middle_of_a_loop() {
     message: keep a, keep b, re-run ask, restart each, run told, run last, run clean
     loop: keep a, keep b, keep ask, keep each, keep one[x], restart one[y], run told, run last, run clean
     input: re-run a, re-run b, re-run ask, restart each, run told, run last, run clean
-    list: keep a, keep b, keep ask, keep each, keep one[y], run told, run last, run clean, drop one[x]
+    list: keep a, keep b, keep ask, keep each, keep one[y], run one[z], run told, run last, run clean, drop one[x]
     component of b: keep a, re-run b, re-run ask, restart each, run told, run last, run clean
     ");
 }
@@ -263,7 +263,7 @@ fn a_run_whose_last_step_is_at_work() {
     message: keep a, keep b, re-run ask, re-run each, refuse told, restart last, run clean
     loop: keep a, keep b, keep ask, re-run each, keep one[x], re-run one[y], refuse told, restart last, run clean
     input: re-run a, re-run b, re-run ask, re-run each, refuse told, restart last, run clean
-    list: keep a, keep b, keep ask, re-run each, keep one[y], refuse told, restart last, run clean, drop one[x]
+    list: keep a, keep b, keep ask, re-run each, keep one[y], run one[z], refuse told, restart last, run clean, drop one[x]
     component of b: keep a, re-run b, re-run ask, re-run each, refuse told, restart last, run clean
     ");
 }
@@ -282,7 +282,7 @@ fn a_run_that_has_failed() {
     message: keep a, keep b, re-run ask, run each, run told, run last, run clean
     loop: keep a, keep b, keep ask, run each, keep one[x], run one[y], run told, run last, run clean
     input: re-run a, re-run b, re-run ask, run each, run told, run last, run clean
-    list: keep a, keep b, keep ask, run each, run one[y], run told, run last, run clean, drop one[x]
+    list: keep a, keep b, keep ask, run each, run one[y], run one[z], run told, run last, run clean, drop one[x]
     component of b: keep a, re-run b, re-run ask, run each, run told, run last, run clean
     ");
 }
