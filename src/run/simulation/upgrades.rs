@@ -162,6 +162,53 @@ impl World {
     }
 }
 
+/// What a call was made from, as far as changes touch it.
+fn made_from(workflow: &Workflow, id: &StepId) -> Option<(Digest, Option<Template>)> {
+    let (_, step) = workflow.all_steps().find(|(other, _)| *other == id)?;
+    step.call().map(|call| (call.digest, call.with.get("x").cloned()))
+}
+
+/// In a run that succeeded, every call was made from what the file says last, after what it depends on. Judged from the
+/// journal alone.
+fn check_calls(world: &World) -> Result<(), TestCaseError> {
+    let Some((_, Event::RunStarted(first))) = world.journal.first() else { return Ok(()) };
+    let mut workflow = first.definition.clone();
+    let mut begun = std::collections::BTreeMap::new();
+    let mut ended = std::collections::BTreeMap::new();
+    for (seq, (_, event)) in world.journal.iter().enumerate() {
+        match event {
+            Event::RunUpgraded(upgrade) => workflow = upgrade.version.definition.clone(),
+            // What was there before retries go by rules of their own.
+            Event::RunRetried { .. } => return Ok(()),
+            Event::StepStarted { at, .. } => _ = begun.insert(at.clone(), made_from(&workflow, &at.step)),
+            Event::StepSucceeded { at, .. } => _ = ended.insert(at.clone(), seq),
+            Event::StepReused { at, .. } => {
+                begun.insert(at.clone(), made_from(&workflow, &at.step));
+                ended.insert(at.clone(), seq);
+            }
+            _ => {}
+        }
+    }
+    for (id, step) in world.run.workflow().steps.iter().filter(|(_, step)| step.call().is_some()) {
+        let at = StepRef::from(id.clone());
+        if world.run.step(id).unwrap().phase != Phase::Succeeded {
+            continue;
+        }
+        prop_assert_eq!(&begun[&at], &made_from(world.run.workflow(), id), "{} is of another version", id);
+        let reads = step.reads.iter().filter(|read| !read.tolerant).map(|read| &read.step);
+        // A need that an upgrade brought says nothing of steps that had both finished.
+        let old =
+            |need: &&StepId| first.definition.steps.get(id).is_some_and(|old| old.needs.contains(*need));
+        for other in step.needs.iter().filter(old).chain(reads) {
+            let succeeded = world.run.step(other).unwrap().phase == Phase::Succeeded;
+            if let Some(before) = ended.get(&other.clone().into()).filter(|_| succeeded) {
+                prop_assert!(*before < ended[&at], "{} is older than {}", id, other);
+            }
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -187,6 +234,9 @@ proptest! {
             }
             let Some((outcome, _)) = world.run.finished() else { continue };
             world.check_end(outcome)?;
+            if outcome == Outcome::Succeeded {
+                check_calls(&world)?;
+            }
             if outcome == Outcome::Succeeded || retries == RETRIES_MAX {
                 break;
             }
