@@ -3,6 +3,7 @@
 use crate::capability::CapabilityError;
 use crate::engine::EngineError;
 use crate::journal::JournalError;
+use crate::step::ErrorKind;
 use crate::workflow::diagnostic::Diagnostic;
 use thiserror::Error;
 
@@ -53,6 +54,8 @@ impl AppError {
             },
             Self::Engine(EngineError::NotFound(_)) => 5,
             Self::Engine(EngineError::Journal(_) | EngineError::Groups { .. }) => 4,
+            Self::Engine(EngineError::Unprepared { error, .. }) if error.kind == ErrorKind::AUTH_ERROR => 3,
+            Self::Engine(EngineError::Unprepared { .. }) => 4,
             Self::Engine(EngineError::Broken { .. }) => 70,
         }
     }

@@ -14,11 +14,13 @@ mod schema;
 mod setup;
 mod start;
 pub mod transfer;
+mod upgrade;
 
 pub use catalogs::Catalogs;
 pub use error::AppError;
 pub use schema::WrittenSchema;
 pub use start::{Prepared, StartRequest};
+pub use upgrade::UpgradeRequest;
 
 use crate::capability::registry::{FileRegistry, Registry};
 use crate::capability::sandbox::SandboxProvider;

@@ -37,7 +37,7 @@ impl Preparer for Ground {
         let names = secrets.keys().cloned().collect();
         let hashes = super::hashes::of(&started.definition.hashes, &directory).map_err(step_error)?;
         let setup = self.set_up(run, started, secrets).await.map_err(step_error)?;
-        self.host.register(run, setup).map_err(|error| StepError::new(error.kind, error.message))?;
+        self.host.revise(run, setup).await.map_err(|error| StepError::new(error.kind, error.message))?;
         Ok(Surroundings { secrets: names, hashes })
     }
 }

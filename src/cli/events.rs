@@ -41,6 +41,7 @@ pub(super) async fn events(app: &App, arguments: &Arguments) -> Outcome {
                 Event::ApprovalRequested { message, .. } => message.clone(),
                 Event::ApprovalGiven { approved: true, .. } => "approved".to_owned(),
                 Event::ApprovalGiven { approved: false, .. } => "rejected".to_owned(),
+                Event::RunUpgraded(upgrade) => upgrade.version.file.clone(),
                 Event::RunFinished { state, .. } => state.as_str().to_owned(),
                 _ => String::new(),
             };

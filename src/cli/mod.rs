@@ -26,6 +26,7 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod upgrade;
 mod volume;
 
 use crate::app::{App, AppError};
@@ -100,6 +101,8 @@ enum Command {
     Retry(retry::Arguments),
     /// Start a new run with the workflow and inputs of an earlier one, some inputs replaced.
     Rerun(rerun::Arguments),
+    /// Move a run to a new version of its file: keep, re-run or refuse, step by step.
+    Upgrade(upgrade::Arguments),
     /// Run one command in a fresh sandbox.
     Exec(exec::Arguments),
     /// Build and list images.
@@ -233,6 +236,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Reject(arguments) => approve::answer(&open()?, arguments, false, talk).await,
         Command::Retry(arguments) => retry::retry(open()?, arguments, talk).await,
         Command::Rerun(arguments) => rerun::rerun(open()?, arguments, talk).await,
+        Command::Upgrade(arguments) => upgrade::upgrade(open()?, arguments, talk).await,
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
         Command::Repo(command) => repo::repo(&open()?, command).await,

@@ -64,6 +64,10 @@ impl Progress {
                 self.line(at, how, note.as_deref().unwrap_or(""));
             }
             Event::RunRetried { .. } => self.say("  goes on with what has not succeeded"),
+            Event::RunUpgraded(upgrade) => {
+                let file = &upgrade.version.file;
+                self.say(&format!("  upgraded: goes on with {file}"));
+            }
             Event::CancelRequested { note } => {
                 self.say(&format!("  cancelling: {}", note.as_deref().unwrap_or("on request")));
             }

@@ -7,7 +7,7 @@ use super::{Failure, Outcome, Talk, print_json, print_line};
 use crate::app::{App, AppError, Driven, StartRequest};
 use crate::config::Home;
 use crate::engine::Ended;
-use crate::run::Event;
+use crate::run::{Event, Verdict};
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -120,6 +120,11 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
                                     }
                                 }
                                 Event::ApprovalGiven { at, .. } => questions.close(at),
+                                Event::RunUpgraded(upgrade) => upgrade
+                                    .steps
+                                    .iter()
+                                    .filter(|fate| fate.verdict != Verdict::Keep)
+                                    .for_each(|fate| questions.close(&fate.at)),
                                 _ => {}
                             }
                         }

@@ -37,6 +37,10 @@ pub(super) struct Driver {
     waiting: HashMap<Option<StepRef>, AbortHandle>,
     /// The run's own place in its group.
     place: Option<Place>,
+    /// The upgrade that the host is prepared for.
+    prepared: u32,
+    /// Whether another process wrote since the commands at hand were derived.
+    overtaken: bool,
 }
 
 /// What a task has come to.
@@ -71,12 +75,15 @@ impl Driver {
     pub(super) async fn load(engine: Engine, id: RunId) -> Result<Self, EngineError> {
         let (run, seq, last) = engine.replay(&id).await?;
         let (tasks, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashMap::new());
-        Ok(Self { engine, id, run, seq, last, tasks, in_flight, waiting, place: None })
+        // Whoever prepared the host did so from a state that may be older.
+        let (place, prepared, overtaken) = (None, 0, false);
+        Ok(Self { engine, id, run, seq, last, tasks, in_flight, waiting, place, prepared, overtaken })
     }
 
     pub(super) async fn drive(mut self) -> Result<Ended, EngineError> {
         // Nothing is in flight here, so what the journal says is running was lost with its host.
         if self.run.finished().is_none() && self.run.has_running() {
+            self.abandon().await?;
             self.record(Event::HostLost).await?;
         }
         if self.run.finished().is_none() && self.run.is_placed() {
@@ -91,6 +98,9 @@ impl Driver {
                 let (outputs, error) = (outputs.clone(), error.clone());
                 return Ok(Ended { state: *state, exit_code: *exit_code, outputs, error });
             }
+            if self.prepared != self.run.upgrades() && !self.run.has_leaving() {
+                self.prepare().await?;
+            }
             let before = self.seq;
             let timer = self.carry_out().await?;
             if self.seq == before {
@@ -99,20 +109,49 @@ impl Driver {
         }
     }
 
+    /// Asks runs to stop that lost attempts have begun and nothing will go on with: an upgrade came first.
+    async fn abandon(&self) -> Result<(), EngineError> {
+        let children = self
+            .run
+            .leaving()
+            .flat_map(|(at, attempt)| (1..=attempt).map(move |tries| sub_id(&self.id, at, tries)));
+        for child in children.collect::<Vec<_>>() {
+            let note = "the run that it is a step of was upgraded".to_owned();
+            match self.engine.cancel(&child, Some(note)).await {
+                Ok(_) | Err(EngineError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets ready what the new version needs, once nothing of the old one is in its way.
+    async fn prepare(&mut self) -> Result<(), EngineError> {
+        let prepared = self.engine.preparer.prepare(&self.id, self.run.started()).await;
+        prepared.map_err(|error| EngineError::Unprepared { run: self.id.clone(), error })?;
+        self.prepared = self.run.upgrades();
+        Ok(())
+    }
+
     /// Starts what should be happening and is not. Returns the timer that is due first.
     async fn carry_out(&mut self) -> Result<Option<(Timer, i64)>, EngineError> {
         let mut first: Option<(Timer, i64)> = None;
         self.waiting.retain(|who, task| {
             let wanted = match who {
                 Some(at) => self.run.is_queued(at),
-                None => !self.run.is_admitted(),
+                None => self.run.is_in_line(),
             };
             if !wanted {
                 task.abort();
             }
             wanted
         });
+        self.overtaken = false;
         for command in self.run.commands() {
+            if self.overtaken {
+                // What is to be done now may be something else.
+                return Ok(None);
+            }
             match command {
                 Command::Admit => self.admit().await?,
                 Command::Start { at, attempt } => {
@@ -122,9 +161,15 @@ impl Driver {
                 }
                 Command::Skip { at, reason } => self.record(Event::StepSkipped { at, reason }).await?,
                 Command::Stop { at, attempt } => {
-                    let flights = self.in_flight.values();
-                    for flight in flights.filter(|f| f.at == at && f.attempt == attempt) {
-                        flight.cancel.cancel();
+                    match self.in_flight.values().find(|flight| flight.at == at && flight.attempt == attempt)
+                    {
+                        Some(flight) => flight.cancel.cancel(),
+                        // An upgrade came between its beginning and what was to follow.
+                        None => {
+                            let error =
+                                StepError::new(ErrorKind::CANCELLED, "it was stopped before it did anything");
+                            self.record(Event::StepFailed { at, attempt, error, jitter: 0 }).await?;
+                        }
                     }
                 }
                 Command::Wait { timer, until_ms } => {
@@ -410,7 +455,7 @@ impl Driver {
         // Attempts lost with their host go on with the run that the lost one started.
         let tries = self.run.state(at).map_or(0, |state| state.counted_tries());
         let mut request = sub_run::Request {
-            id: self.id.child(&format!("{at}#{tries}")),
+            id: sub_id(&self.id, at, tries),
             parent: Parent { run: self.id.clone(), at: at.clone() },
             definition: workflow.definition.clone(),
             file: workflow.uses.clone(),
@@ -445,7 +490,7 @@ impl Driver {
             biased;
             Some(ended) = self.tasks.join_next_with_id() => match ended {
                 Ok((id, Done::Attempt(result))) => self.end(id, result).await,
-                Ok((_, Done::Placed(who, place))) => self.placed(who, place).await,
+                Ok((id, Done::Placed(who, place))) => self.placed(id, who, place).await,
                 // A wait that nobody wanted any more.
                 Err(error) if error.is_cancelled() => Ok(()),
                 // A panic in a step's own task is a bug of the host; the run goes on without it.
@@ -463,12 +508,18 @@ impl Driver {
     }
 
     /// Goes on with what has waited for a place.
-    async fn placed(&mut self, who: Option<StepRef>, place: io::Result<Place>) -> Result<(), EngineError> {
+    async fn placed(
+        &mut self,
+        id: Id,
+        who: Option<StepRef>,
+        place: io::Result<Place>,
+    ) -> Result<(), EngineError> {
         let place = place.map_err(|error| self.no_groups(&error))?;
-        // Without an entry, nobody wants the place any more.
-        if self.waiting.remove(&who).is_none() {
+        // Nobody wants a place any more that is not waited for, or that another wait has followed.
+        if self.waiting.get(&who).is_none_or(|wait| wait.id() != id) {
             return Ok(());
         }
+        self.waiting.remove(&who);
         let Some(at) = who else {
             self.place = Some(place);
             return self.record(Event::RunAdmitted).await;
@@ -538,13 +589,33 @@ impl Driver {
                     return Ok(());
                 }
                 Err(JournalError::Conflict { .. }) => {
+                    let version = self.run.upgrades();
                     (self.run, self.seq, self.last) = self.engine.replay(&self.id).await?;
+                    self.overtaken = true;
+                    // What was meant to begin was meant by the old version.
+                    if self.run.upgrades() != version && !is_outcome(&event) {
+                        return Ok(());
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Err(EngineError::Broken { run: self.id.clone(), why: "another process keeps writing to it".into() })
     }
+}
+
+/// The run that a step starts where it is another workflow.
+fn sub_id(run: &RunId, at: &StepRef, tries: u32) -> RunId {
+    run.child(&format!("{at}#{tries}"))
+}
+
+/// Whether an event says what became of an attempt, whatever version of the file the run follows.
+fn is_outcome(event: &Event) -> bool {
+    use Event::{ApprovalRequested, HostLost, LoopStarted, StepFailed, StepSucceeded};
+    matches!(
+        event,
+        StepSucceeded { .. } | StepFailed { .. } | LoopStarted { .. } | ApprovalRequested { .. } | HostLost
+    )
 }
 
 /// A share of the backoff delay in thousandths. Its quality does not matter, only that runs differ.

@@ -10,6 +10,7 @@ mod lease;
 mod sub_run;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 pub use clock::{Clock, SystemClock};
 pub use groups::Groups;
@@ -100,6 +101,16 @@ pub enum EngineError {
         run: RunId,
         /// What is wrong.
         why: String,
+    },
+    /// The run was upgraded, and this process lacks what the new version needs.
+    #[error(
+        "run {run} was upgraded, and this process cannot go on with it: {error}; `harvest resume` carries it on where that is there"
+    )]
+    Unprepared {
+        /// Whose.
+        run: RunId,
+        /// What is missing.
+        error: StepError,
     },
     /// No such run.
     #[error("there is no run {0}")]

@@ -83,6 +83,19 @@ impl Library {
         &self.engine
     }
 
+    /// Whether a component reaches nothing but what it is handed: no network, no git, no files that outlive a run.
+    pub fn is_contained(&self, digest: &Digest) -> bool {
+        const CONTAINED: [&str; 5] = [
+            "harvest:run/run@",
+            "harvest:streams/streams@",
+            "harvest:sandbox/types@",
+            "harvest:repos/",
+            "wasi:",
+        ];
+        let known = |import: &String| CONTAINED.iter().any(|name| import.starts_with(name));
+        self.declared(digest).is_ok_and(|declared| declared.imports.iter().all(known))
+    }
+
     /// Takes in a component: checks it, keeps it, and says what it declares. `name` is only passed on.
     pub fn add(&self, name: &str, bytes: &[u8]) -> Result<ComponentType, LoadError> {
         if bytes.len() > COMPONENT_LIMIT {

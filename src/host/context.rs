@@ -117,6 +117,37 @@ impl RunContext {
         })
     }
 
+    /// The run with another setup. Sandboxes that are the same stay as they are, open or not.
+    pub(super) async fn revised(&self, setup: RunSetup) -> Result<Self> {
+        let mut revised = Self::new(self.run.clone(), setup, self.providers.clone())?;
+        for (name, slot) in &mut revised.sandboxes {
+            let Some(old) = self.sandboxes.get(name) else { continue };
+            let open = old.opened.lock().await.clone();
+            // Whatever its image is called now: one that is open was made from what it was called then.
+            let image = if open.is_some() { &old.spec.image } else { &slot.spec.image };
+            if (SandboxSpec { image: image.clone(), ..slot.spec.clone() }) == old.spec {
+                let (spec, provider, keep) = (old.spec.clone(), old.provider.clone(), slot.keep);
+                *slot = Arc::new(SandboxSlot { spec, provider, opened: Mutex::new(open), keep });
+            }
+        }
+        Ok(revised)
+    }
+
+    /// Ends what another setup of the same run has no use for: sandboxes that it opens in another way, and, files
+    /// included, those that it does not have.
+    pub(super) async fn give_way(&self, to: &Self) {
+        for (name, slot) in &self.sandboxes {
+            let ended = match to.sandboxes.get(name) {
+                None => slot.end(false).await,
+                Some(new) if new.opened.lock().await.is_none() => slot.terminate().await,
+                Some(_) => Ok(()),
+            };
+            if let Err(error) = ended {
+                tracing::warn!("sandbox {} of run {} was not ended: {error}", slot.id(), self.run);
+            }
+        }
+    }
+
     pub(super) fn sandbox(&self, name: &str) -> Result<Arc<SandboxSlot>> {
         self.sandboxes.get(name).cloned().ok_or_else(|| {
             CapabilityError::new(ErrorKind::NOT_FOUND, format!("the run has no sandbox {name}"))

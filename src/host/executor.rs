@@ -56,6 +56,17 @@ impl HostExecutor {
         Ok(())
     }
 
+    /// Makes a run known, or known anew after its file has changed: attempts from now on get what is in this setup.
+    /// `invalid` where a secret cannot be masked.
+    pub async fn revise(&self, run: &RunId, setup: RunSetup) -> Result<()> {
+        let known = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(run).cloned();
+        let Some(old) = known else { return self.register(run, setup) };
+        let new = Arc::new(old.revised(setup).await?);
+        old.give_way(&new).await;
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), new);
+        Ok(())
+    }
+
     async fn linked(&self, digest: Digest) -> std::result::Result<Arc<Linked>, StepError> {
         let known = |linked: &Mutex<HashMap<Digest, Arc<Linked>>>| {
             linked.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()

@@ -18,6 +18,8 @@ impl Run {
             return vec![Command::Finish(Box::new(self.finish(state)))];
         }
         let mut commands = Vec::new();
+        let stop = |(at, attempt): (&StepRef, &u32)| Command::Stop { at: at.clone(), attempt: *attempt };
+        commands.extend(self.leaving.iter().map(stop));
         if self.is_admitted() {
             commands.extend(self.active().filter_map(|(at, state)| self.command(at, &state.phase)));
         } else {
@@ -32,6 +34,7 @@ impl Run {
         let stopping = self.is_stopping(&at);
         match phase {
             Phase::Running { attempt } if stopping => Some(Command::Stop { at, attempt: *attempt }),
+            _ if self.has_leaving() => None,
             Phase::Queued { .. } if planted(Planted::QueuedForgotten) => None,
             Phase::Queued { attempt, .. } if !stopping => Some(Command::Start { at, attempt: *attempt }),
             Phase::Waiting { attempt } if !stopping => match self.verdict(&at) {
@@ -110,7 +113,10 @@ impl Run {
 
     /// Whether the step belongs to what is at work and may still begin something.
     fn may_begin(&self, at: &StepRef) -> bool {
-        self.is_admitted() && self.is_of_finally(&at.step) == self.in_finally() && !self.is_stopping(at)
+        self.is_admitted()
+            && self.leaving.is_empty()
+            && self.is_of_finally(&at.step) == self.in_finally()
+            && !self.is_stopping(at)
     }
 
     fn finish(&self, state: Outcome) -> Finish {

@@ -132,7 +132,7 @@ pub enum Event {
     },
     /// The process that ran the attempts is gone; what became of them is unknown.
     HostLost,
-    /// The run ended. Nothing follows it but `RunRetried`.
+    /// The run ended. Nothing follows it but `RunRetried` and `RunUpgraded`.
     RunFinished {
         /// How.
         state: Outcome,
@@ -150,6 +150,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
+    /// The run goes on with another version of its file, also where it had ended without success.
+    RunUpgraded(Box<RunUpgraded>),
 }
 
 /// An item of a `for-each`.
@@ -191,6 +193,88 @@ pub struct RunStarted {
     /// The run and step that wait for this one, where it is a step of another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+}
+
+/// The version of a file that a run follows, and what of the world it found for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// The checked workflow, component digests included.
+    pub definition: Arc<Workflow>,
+    /// The text it was checked from.
+    pub source: String,
+    /// The file's absolute path; for people, never read again.
+    pub file: String,
+    /// Input values, defaults included.
+    pub inputs: Map<String, Value>,
+    /// Names of the secrets that had a value.
+    #[serde(default)]
+    pub secrets: std::collections::BTreeSet<String>,
+    /// What `hash()` of each name or pattern was.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub hashes: std::collections::BTreeMap<String, String>,
+}
+
+/// The move of a run to another version. What was decided is in here, so that a replay decides nothing anew.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunUpgraded {
+    /// What it follows from now on.
+    #[serde(flatten)]
+    pub version: Version,
+    /// How many events the decision was made from: it is of no use after others.
+    pub after: u64,
+    /// What becomes of steps; one that is not named stays as it is, or is new.
+    #[serde(default)]
+    pub steps: Vec<Fate>,
+    /// The items of loops that go on item by item, in order.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub loops: std::collections::BTreeMap<StepId, Vec<LoopItem>>,
+    /// Who upgraded it, as far as the machine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// What becomes of a step of a run that is upgraded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fate {
+    /// Which step.
+    #[serde(flatten)]
+    pub at: StepRef,
+    /// What.
+    pub verdict: Verdict,
+    /// Why, as a sentence without a full stop.
+    pub why: String,
+}
+
+/// What becomes of a step in an upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It stays as it is: finished with its outputs, or at work.
+    Keep,
+    /// It has not been done yet, and will be.
+    Run,
+    /// It has finished, and is done again.
+    ReRun,
+    /// It is at work: that is stopped, and done again.
+    Restart,
+    /// The new file does not have it; its outputs go.
+    Drop,
+    /// The run cannot be upgraded because of it.
+    Refuse,
+}
+
+impl Verdict {
+    /// The word in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Run => "run",
+            Self::ReRun => "re-run",
+            Self::Restart => "restart",
+            Self::Drop => "drop",
+            Self::Refuse => "refuse",
+        }
+    }
 }
 
 /// Who waits for a run.

@@ -38,7 +38,7 @@ pub struct Item {
     /// Why it failed, if it did.
     pub error: Option<RunError>,
     /// Whether it is under way or over.
-    begun: bool,
+    pub(super) begun: bool,
     /// Whether it was stopped before its steps had ended.
     stopped: bool,
 }
@@ -167,6 +167,64 @@ impl Loop {
             }
             self.pending.insert(at);
         }
+    }
+
+    /// Its items, once it is no loop of the run any more.
+    pub(super) fn into_items(self) -> Vec<Item> {
+        self.items
+    }
+
+    pub(super) fn items_mut(&mut self) -> impl Iterator<Item = &mut Item> {
+        self.items.iter_mut()
+    }
+
+    /// Whether an item has failed, and the others stop.
+    pub(super) fn is_stopping_all(&self) -> bool {
+        self.stopping
+    }
+
+    /// The loop with another list: items of the same key stay where they stand. Returns the items that are gone; `None`
+    /// where two have one key.
+    pub(super) fn revised(&self, items: &[LoopItem]) -> Option<(Self, Vec<Item>)> {
+        let mut revised = Self::new(items, None)?;
+        revised.pending.clear();
+        for item in &mut revised.items {
+            if let Some(at) = self.by_key.get(&item.key) {
+                let value = std::mem::take(&mut item.value);
+                *item = Item { value, ..self.items[*at].clone() };
+            }
+        }
+        let at = |item: usize| revised.by_key.get(&self.items[item].key).copied();
+        revised.open = self.open.iter().filter_map(|item| at(*item)).collect();
+        let gone = self.items.iter().filter(|item| !revised.by_key.contains_key(&item.key));
+        Some((revised.clone(), gone.cloned().collect()))
+    }
+
+    /// Says anew which items are under way, are over or are to begin, after steps of them were set back.
+    pub(super) fn reckon(&mut self, each: &ForEach) {
+        self.pending.clear();
+        for (at, item) in self.items.iter_mut().enumerate() {
+            let failed = |id: &StepId| item.steps.get(id).is_some_and(|state| state.phase == Phase::Failed);
+            if !item.error.as_ref().and_then(|error| error.step.as_ref()).is_some_and(failed) {
+                (item.error, item.stopped) = (None, false);
+            }
+            let whole = each.steps.keys().all(|id| item.steps.contains_key(id));
+            let over = item.is_over(false) && whole || item.error.is_some() && item.is_over(true);
+            let waits = |state: &StepState| {
+                !state.phase.is_settled() && !matches!(state.phase, Phase::Waiting { .. })
+            };
+            if item.begun && over {
+                self.open.remove(&at);
+            } else if item.begun && (self.open.contains(&at) || item.steps.values().any(waits)) {
+                self.open.insert(at);
+                item.begin(each);
+            } else {
+                self.open.remove(&at);
+                (item.begun, item.stopped) = (false, false);
+                self.pending.insert(at);
+            }
+        }
+        self.stopping = !each.continue_on_failure && self.items.iter().any(|item| item.error.is_some());
     }
 
     /// Takes all items out of work: the loop will begin anew.

@@ -14,12 +14,17 @@ mod retry;
 mod simulation;
 mod state;
 mod transition;
+mod upgrade;
 mod verdict;
 mod view;
 
 pub use evaluate::{Membership, Reuse};
-pub use event::{Command, Event, Finish, LoopItem, Outcome, Parent, RunError, RunStarted, Timer};
+pub use event::{
+    Command, Event, Fate, Finish, LoopItem, Outcome, Parent, RunError, RunStarted, RunUpgraded, Timer,
+    Verdict, Version,
+};
 pub use loops::{ITEMS_MAX, Item};
 pub use phase::{Attempt, Phase, StepState};
 pub use plan::Expected;
 pub use state::{Illegal, Run};
+pub use upgrade::{Terms, Upgrade};

@@ -4,6 +4,7 @@ use super::event::{Event, LoopItem, Outcome, RunError, RunStarted};
 use super::loops::{ITEMS_MAX, Item, Loop};
 use super::phase::{Phase, StepState};
 use super::planted::{Planted, planted};
+use super::upgrade::unused;
 use super::view;
 use crate::id::{StepId, StepRef};
 use crate::step::{ErrorKind, StepError};
@@ -36,6 +37,13 @@ pub struct Run {
     pub(super) finally_expired: bool,
     pub(super) cost: Option<(f64, u64)>,
     pub(super) finished: Option<(Outcome, u8)>,
+    /// Attempts that an upgrade wants no more, and that have not ended. Nothing begins before they have.
+    pub(super) leaving: BTreeMap<StepRef, u32>,
+    /// Steps that are no part of the run any more, so that their attempts are never numbered again.
+    pub(super) retired: BTreeMap<StepRef, StepState>,
+    /// Events so far.
+    events: u64,
+    pub(super) upgrades: u32,
 }
 
 /// Whether the run has its place in its group. A run without a group has one from the start.
@@ -68,9 +76,6 @@ impl Run {
         };
         let workflow = &started.definition;
         let steps = workflow.steps.keys().chain(workflow.finally.keys());
-        let loop_of = workflow.steps.iter().chain(&workflow.finally).flat_map(|(id, step)| {
-            step.body().into_iter().flat_map(|body| body.keys()).map(|inner| (inner.clone(), id.clone()))
-        });
         let mut run = Self {
             started: Arc::new((**started).clone()),
             started_ms: at_ms,
@@ -80,13 +85,17 @@ impl Run {
             },
             steps: steps.map(|id| (id.clone(), StepState::new())).collect(),
             loops: BTreeMap::new(),
-            loop_of: loop_of.collect(),
+            loop_of: loop_of(workflow),
             view: Map::new(),
             stopping: None,
             finally_since_ms: None,
             finally_expired: false,
             cost: None,
             finished: None,
+            leaving: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            events: 1,
+            upgrades: 0,
         };
         for (id, state) in &run.steps {
             view::show(&mut run.view, id, state, None);
@@ -119,8 +128,15 @@ impl Run {
     /// # Errors
     /// Where the state does not allow the event.
     pub fn apply(&mut self, at_ms: i64, event: &Event) -> Result<(), Illegal> {
+        self.fold(at_ms, event)?;
+        self.events += 1;
+        Ok(())
+    }
+
+    fn fold(&mut self, at_ms: i64, event: &Event) -> Result<(), Illegal> {
         let refuse = |why| Err(illegal(event, why));
-        if self.finished.is_some() && !matches!(event, Event::RunRetried { .. }) {
+        let reopens = matches!(event, Event::RunRetried { .. } | Event::RunUpgraded(_));
+        if self.finished.is_some() && !reopens {
             return refuse("the run has ended");
         }
         match event {
@@ -156,6 +172,13 @@ impl Run {
                 }
                 let Some(state) = self.state_mut(at) else { return refuse("no such step") };
                 state.begin(*attempt, at_ms, idempotency_key.clone());
+            }
+            Event::StepSucceeded { at, attempt, outputs } if self.is_leaving(at, *attempt) => {
+                self.leave(at, &unused(), at_ms);
+                self.account(outputs);
+            }
+            Event::StepFailed { at, attempt, error, .. } if self.is_leaving(at, *attempt) => {
+                self.leave(at, error, at_ms);
             }
             Event::StepSucceeded { at, attempt, outputs } => {
                 if !self.is_running(at, *attempt) {
@@ -232,6 +255,7 @@ impl Run {
                 }
                 self.renew(at_ms);
             }
+            Event::RunUpgraded(upgrade) => self.move_on(event, upgrade, at_ms)?,
         }
         self.turn(at_ms);
         Ok(())
@@ -250,9 +274,13 @@ impl Run {
         if !loops || !running || items.len() > ITEMS_MAX {
             return refuse("the step is no loop that begins");
         }
-        let Some(begun) = Loop::new(items, self.loops.get(step)) else {
+        let Some(mut begun) = Loop::new(items, self.loops.get(step)) else {
             return refuse("two items have the same key");
         };
+        if let Some(earlier) = self.loops.remove(step) {
+            self.retire_items(earlier.into_items(), &begun);
+        }
+        self.recall(step, &mut begun);
         self.loops.insert(step.clone(), begun);
         self.settle(&step.clone().into(), Phase::Open, None);
         self.turn(at_ms);
@@ -321,6 +349,9 @@ impl Run {
         if !self.is_admitted() {
             return "queued";
         }
+        if self.has_leaving() {
+            return "running";
+        }
         let mut waiting = false;
         for (_, state) in self.active() {
             match state.phase {
@@ -334,12 +365,33 @@ impl Run {
 
     /// Whether an attempt is with a host.
     pub fn has_running(&self) -> bool {
-        self.active().any(|(_, state)| matches!(state.phase, Phase::Running { .. }))
+        !self.leaving.is_empty()
+            || self.active().any(|(_, state)| matches!(state.phase, Phase::Running { .. }))
     }
 
     /// Whether this attempt is with a host.
     pub fn is_running(&self, at: &StepRef, attempt: u32) -> bool {
         self.state(at).is_some_and(|state| state.phase == Phase::Running { attempt })
+    }
+
+    /// How many events the state was folded from.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// How often the run was upgraded.
+    pub fn upgrades(&self) -> u32 {
+        self.upgrades
+    }
+
+    /// Attempts that an upgrade has no use for, and that have not ended.
+    pub fn leaving(&self) -> impl Iterator<Item = (&StepRef, u32)> {
+        self.leaving.iter().map(|(at, attempt)| (at, *attempt))
+    }
+
+    /// Whether there are such attempts.
+    pub fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
     }
 
     /// Whether the step waits for an answer.
@@ -447,6 +499,11 @@ impl Run {
         self.admission == Admission::Due
     }
 
+    /// Whether the run waits for a place in its group.
+    pub fn is_in_line(&self) -> bool {
+        matches!(self.admission, Admission::Queued { .. })
+    }
+
     /// Whether the step waits for a place in its group.
     pub fn is_queued(&self, at: &StepRef) -> bool {
         self.queued_attempt(at).is_some()
@@ -477,7 +534,7 @@ impl Run {
     pub(super) fn ending(&self) -> Option<Outcome> {
         let over = if self.is_admitted() {
             let left_out = self.stopping.is_some() && planted(Planted::FinallyLeftOut);
-            self.in_finally() && (self.section_over(true) || left_out)
+            self.in_finally() && (self.section_over(true) || left_out) && self.leaving.is_empty()
         } else {
             // Nothing has begun, so there is nothing for `finally` to see to.
             self.stopping.is_some()
@@ -529,6 +586,15 @@ impl Run {
             phase.is_settled() || stopping && !at_work
         })
     }
+}
+
+/// Step of a loop -> the loop.
+pub(super) fn loop_of(workflow: &Workflow) -> BTreeMap<StepId, StepId> {
+    let sections = workflow.steps.iter().chain(&workflow.finally);
+    let inner = sections.flat_map(|(id, step)| {
+        step.body().into_iter().flat_map(|body| body.keys()).map(|inner| (inner.clone(), id.clone()))
+    });
+    inner.collect()
 }
 
 pub(super) fn run_error(error: &StepError) -> RunError {

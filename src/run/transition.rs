@@ -26,7 +26,8 @@ impl Run {
                 break;
             }
         }
-        if self.finally_since_ms.is_none() && self.is_admitted() && self.section_over(false) {
+        let over = self.is_admitted() && self.leaving.is_empty() && self.section_over(false);
+        if self.finally_since_ms.is_none() && over {
             self.finally_since_ms = Some(at_ms);
         }
     }
@@ -154,6 +155,9 @@ impl Run {
         for at in self.active().filter_map(running).take(noticed).collect::<Vec<_>>() {
             self.fail(&at, &error, 0, at_ms);
         }
+        for at in self.leaving.keys().cloned().collect::<Vec<_>>() {
+            self.leave(&at, &error, at_ms);
+        }
     }
 
     pub(super) fn elapse(&mut self, event: &Event, timer: &Timer, at_ms: i64) -> Result<(), Illegal> {
@@ -207,8 +211,8 @@ impl Run {
         Ok(())
     }
 
-    /// Lets a run that has ended go on: what succeeded stays, everything else is due again.
-    pub(super) fn renew(&mut self, at_ms: i64) {
+    /// Lets a run that has ended go on from its first section.
+    pub(super) fn reopen(&mut self, at_ms: i64) {
         self.finished = None;
         self.stopping = None;
         self.finally_since_ms = None;
@@ -217,6 +221,11 @@ impl Run {
             Some(_) => Admission::Due,
             None => Admission::Held { since_ms: at_ms },
         };
+    }
+
+    /// Lets a run that has ended go on: what succeeded stays, everything else is due again.
+    pub(super) fn renew(&mut self, at_ms: i64) {
+        self.reopen(at_ms);
         let started = self.started.clone();
         for (id, state) in &mut self.steps {
             let finally = started.definition.finally.contains_key(id);

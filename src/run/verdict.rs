@@ -63,7 +63,7 @@ impl Run {
     }
 
     /// Where a step stands that another one names: one of the same item, or one that is done once.
-    fn beside(&self, at: &StepRef, other: &StepId) -> Option<&Phase> {
+    pub(super) fn beside(&self, at: &StepRef, other: &StepId) -> Option<&Phase> {
         let inner = at.item.as_ref().and_then(|key| self.item(&at.step, key)?.steps.get(other));
         inner.or_else(|| self.steps.get(other)).map(|state| &state.phase)
     }

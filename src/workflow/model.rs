@@ -101,6 +101,13 @@ pub struct SandboxTemplate {
     pub keep: bool,
 }
 
+impl SandboxTemplate {
+    /// Whether what happens in it stays in it: it has no network, and no volumes that others see.
+    pub fn is_closed(&self) -> bool {
+        self.network == Network::None && self.volumes.is_empty()
+    }
+}
+
 /// A step: what it does, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {

@@ -6,6 +6,7 @@ mod explore;
 mod planted;
 mod promises;
 mod shape;
+mod upgrades;
 mod world;
 
 use super::{Event, Outcome, Timer};

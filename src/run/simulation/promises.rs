@@ -3,6 +3,7 @@
 
 use super::super::state::HOST_LOST_MAX;
 use super::super::{Event, Outcome, Phase, Run, Timer};
+use super::upgrades::since_set_back;
 use super::world::World;
 use crate::id::{StepId, StepRef};
 use crate::step::ErrorKind;
@@ -21,7 +22,8 @@ impl World {
         let definition = self.run.definition(&at.step).unwrap();
         let in_finally = at.step.as_str().starts_with('f');
         let grouped = self.run.workflow().concurrency.is_some();
-        let admitted = self.recent().iter().any(|(_, event)| matches!(event, Event::RunAdmitted));
+        let since = self.since(|event| matches!(event, Event::RunFinished { .. }));
+        let admitted = count(since, |event| matches!(event, Event::RunAdmitted)) > 0;
         assert!(!grouped || admitted, "{at} started before the run had its place");
         for need in &definition.needs {
             let fine = match self.phase(at, need) {
@@ -37,8 +39,17 @@ impl World {
         let never = Some(Expression("false".into()));
         assert_ne!(definition.condition, never, "{at} started against its condition");
         let since = if in_finally { self.recent() } else { &self.journal };
+        let since = since_set_back(since, &self.run, at);
+        // An attempt that an upgrade had no more use for may still end well.
+        let begun_since = |attempt: u32| {
+            count(
+                since,
+                |event| matches!(event, Event::StepStarted { at: other, attempt: n, .. } if other == at && *n == attempt),
+            ) > 0
+        };
         let succeeded = |event: &Event| match event {
-            Event::StepSucceeded { at: other, .. } | Event::StepReused { at: other, .. } => other == at,
+            Event::StepSucceeded { at: other, attempt, .. } => other == at && begun_since(*attempt),
+            Event::StepReused { at: other, .. } => other == at,
             _ => false,
         };
         assert_eq!(count(since, succeeded), 0, "{at} started after it had succeeded");
@@ -77,6 +88,12 @@ impl World {
     /// The last event has had its effect, and no other one on what it is about.
     pub(super) fn check_follows(&self, before: &Run) {
         let (at_ms, event) = self.journal.last().unwrap();
+        if let Event::StepSucceeded { at, attempt, .. } | Event::StepFailed { at, attempt, .. } = event
+            && !before.is_running(at, *attempt)
+        {
+            // An upgrade had no more use for it: what it says changes nothing.
+            return;
+        }
         match event {
             Event::StepSucceeded { at, outputs, .. } | Event::StepReused { at, outputs, .. } => {
                 assert_eq!(self.run.state(at).unwrap().phase, Phase::Succeeded);
@@ -126,7 +143,9 @@ impl World {
             return;
         }
         let failed = |event: &Event| matches!(event, Event::StepFailed { at: other, error, .. } if other == at && error.kind != ErrorKind::HOST_LOST);
-        let failures = count(self.recent(), failed) + expired(self.recent(), at);
+        let since = self.since(|event| matches!(event, Event::RunRetried { .. }));
+        let since = since_set_back(since, &self.run, at);
+        let failures = count(since, failed) + expired(since, at);
         let policy = retry(self.run.definition(&at.step).unwrap());
         let again =
             policy.filter(|policy| *kind != ErrorKind::CANCELLED && failures < policy.attempts as usize);

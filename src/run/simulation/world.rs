@@ -45,8 +45,8 @@ pub(super) enum Kind {
 /// What happens in a history beside its workflow: how often a failed run is retried, and faults by turn.
 #[derive(Clone, Debug)]
 pub(super) struct Fate {
-    retries: usize,
-    faults: Vec<(u8, Fault)>,
+    pub(super) retries: usize,
+    pub(super) faults: Vec<(u8, Fault)>,
 }
 
 pub(super) fn fates() -> impl Strategy<Value = Fate> {
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Journals an event as the driver does, and holds it against the promises.
-    fn record(&mut self, event: Event) {
+    pub(super) fn record(&mut self, event: Event) {
         if let Event::StepStarted { at, attempt, .. } = &event {
             self.check_start(at, *attempt);
         }
@@ -147,7 +147,7 @@ impl World {
     }
 
     /// Holds each state that there was against what a process would have found that began then.
-    fn check_prefixes(&self) {
+    pub(super) fn check_prefixes(&self) {
         let mut replayed: Option<Run> = None;
         for ((at_ms, line), live) in self.lines.iter().zip(&self.prefixes) {
             let event: Event = serde_json::from_str(line).unwrap();
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    fn turn(&mut self, choice: u8, fault: &Fault) {
+    pub(super) fn turn(&mut self, choice: u8, fault: &Fault) {
         match fault {
             Fault::Crash => return self.crash(),
             Fault::Cancel => return self.record(Event::CancelRequested { note: None }),
@@ -290,9 +290,14 @@ impl World {
         });
     }
 
-    /// Events since the run was last retried.
+    /// Events since the run was last retried or upgraded.
     pub(super) fn recent(&self) -> &[(i64, Event)] {
-        let start = self.journal.iter().rposition(|(_, event)| matches!(event, Event::RunRetried { .. }));
+        self.since(|event| matches!(event, Event::RunRetried { .. } | Event::RunUpgraded(_)))
+    }
+
+    /// Events from the last such one on, all where there is none.
+    pub(super) fn since(&self, is: impl Fn(&Event) -> bool) -> &[(i64, Event)] {
+        let start = self.journal.iter().rposition(|(_, event)| is(event));
         &self.journal[start.unwrap_or(0)..]
     }
 }
