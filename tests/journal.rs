@@ -43,7 +43,10 @@ fn all_runs_move_to_another_home_and_stay_the_same() {
         text(&imported.stdout),
         "imported 20 runs with 170 events, 1 unfinished; 0 here already, 0 refused, of 20\n"
     );
-    assert!(text(&imported.stderr).starts_with("unfinished 01m87vr8na6dzcpwrhh840a8zc: `harvest resume`"));
+    insta::assert_snapshot!(text(&imported.stderr), @r"
+    unfinished: 01m87vr8na6dzcpwrhh840a8zc
+    these go on here with `harvest resume`; they must not go on in their old home too
+    ");
     assert_eq!(runs(&new), runs(&old));
     for row in runs(&old).as_array().unwrap() {
         let run = row["run"].as_str().unwrap();

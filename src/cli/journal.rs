@@ -131,22 +131,32 @@ async fn export(home: &Home, file: PathBuf, run: Option<String>, force: bool, ta
     Ok(u8::from(!exported.left_out.is_empty()))
 }
 
+/// Unfinished runs that are named when they come in.
+const NAMED_MAX: u64 = 10;
+
 async fn import(home: &Home, file: PathBuf, talk: Talk) -> Outcome {
     let journal = journals::open_configured(home)?;
+    let mut unfinished = 0;
     let mut tell = |run: &RunId, came| match came {
         Came::Differs => {
             eprintln!(
                 "refused {run}: another run with this id is here, and stays; import into another home (--home DIR)"
             );
         }
-        Came::Unfinished if !talk.quiet => {
-            eprintln!(
-                "unfinished {run}: `harvest resume` carries it on here; it must not go on in its old home too"
-            );
+        Came::Unfinished => {
+            unfinished += 1;
+            if !talk.quiet && unfinished <= NAMED_MAX {
+                eprintln!("unfinished: {run}");
+            }
         }
         _ => {}
     };
     let (counts, imported) = transfer::import(&*journal, home, &file, &mut tell).await?;
+    if unfinished > 0 && !talk.quiet {
+        let more = unfinished.saturating_sub(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        eprintln!("these{more} go on here with `harvest resume`; they must not go on in their old home too");
+    }
     print_line(&format!(
         "imported {} with {} events, {} unfinished; {} here already, {} refused, of {}",
         count(imported.imported, "run"),
