@@ -20,7 +20,7 @@ pub fn open_configured(home: &Home) -> Result<Arc<dyn Journal>, AppError> {
 pub fn open(home: &Home, configuration: &Configuration) -> Result<Arc<dyn Journal>, AppError> {
     let asked = match config::journal_from_env().map_err(AppError::Config)? {
         Some(kind) => Some((kind, "HARVEST_JOURNAL".to_owned())),
-        None => configuration.journal.map(|kind| (kind, config::FILE.to_owned())),
+        None => configuration.journal.map(|kind| (kind, home.join(config::FILE).display().to_string())),
     };
     let kind =
         choose(asked, SqliteJournal::exists(home.path()), sled_exists(home)).map_err(AppError::Config)?;
