@@ -121,6 +121,7 @@ async fn one_of_them(app: &App, row: RunRow, driven: Driven, json: bool, talk: T
                 let state = ended.state.as_str().replace('_', " ");
                 eprintln!("run {run} ({}) {state}{why}", row.workflow);
             }
+            app.retain(run).await;
             return ended.exit_code;
         }
         (Err(error), _) => Failure::from(error),
