@@ -1,14 +1,17 @@
 //! The loop of one run, with its only `select!`. Level-triggered: it compares what should be happening with what is.
 
-use super::groups::{Holder, Kind, Place};
+mod places;
+
+use super::groups::Place;
 use super::kept::Kept;
 use super::{Ended, Engine, EngineError, broken, inject, row, sub_run};
 use crate::id::{Digest, RunId, StepRef};
 use crate::journal::{JournalError, Record};
-use crate::run::{Command, Event, Membership, Outcome, Parent, Run, Timer, exit_code};
+use crate::run::{Command, Event, Outcome, Parent, Run, Timer, exit_code};
 use crate::step::{ErrorKind, StepCall, StepError, StepResult};
 use crate::workflow::fault::Fault;
-use crate::workflow::model::{Action, Call, Mock, OnConflict, SubWorkflow};
+use crate::workflow::model::{Action, Call, Mock, SubWorkflow};
+use places::Asked;
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
@@ -59,16 +62,6 @@ struct Flight {
     /// Where its outputs are to be kept for equal calls.
     keep: Option<Digest>,
     _place: Option<Place>,
-}
-
-/// What came of asking for a place.
-enum Asked {
-    /// It is there, or none is needed.
-    Yes(Option<Place>),
-    /// It is waited for.
-    Later,
-    /// There is none.
-    No(StepError),
 }
 
 impl Driver {
@@ -186,105 +179,6 @@ impl Driver {
             }
         }
         Ok(first)
-    }
-
-    /// Gets the run its place in its group.
-    async fn admit(&mut self) -> Result<(), EngineError> {
-        if self.waiting.contains_key(&None) {
-            return Ok(());
-        }
-        let asked = match self.run.own_membership() {
-            Ok(member) => self.ask(None, member).await?,
-            Err(error) => Asked::No(error),
-        };
-        match asked {
-            Asked::Yes(place) => {
-                self.place = place;
-                self.record(Event::RunAdmitted).await
-            }
-            Asked::Later => Ok(()),
-            Asked::No(error) => self.record(Event::RunRefused { error }).await,
-        }
-    }
-
-    /// Gets an admitted run the place again that it held before its process ended.
-    async fn hold_place_again(&mut self) -> Result<(), EngineError> {
-        let Ok(Some(member)) = self.run.own_membership() else { return Ok(()) };
-        let holder = self.holder();
-        let (groups, journal) = (self.engine.groups.clone(), self.engine.journal.clone());
-        let mut taking = std::pin::pin!(groups.take(Kind::Runs, &member.group, member.limit, &holder));
-        while self.run.error().is_none() {
-            tokio::select! {
-                place = &mut taking => {
-                    self.place = Some(place.map_err(|error| self.no_groups(&error))?);
-                    break;
-                }
-                () = journal.changed(&self.id, self.seq) => self.absorb().await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Asks for a place in a group, for a step or for the run itself.
-    async fn ask(&mut self, who: Option<&StepRef>, member: Option<Membership>) -> Result<Asked, EngineError> {
-        let Some(member) = member else { return Ok(Asked::Yes(None)) };
-        let kind = if who.is_some() { Kind::Steps } else { Kind::Runs };
-        let Membership { group, limit, on_conflict } = member;
-        let holder = self.holder();
-        let free = self.engine.groups.try_take(kind, &group, limit, &holder);
-        if let Some(place) = free.map_err(|error| self.no_groups(&error))? {
-            return Ok(Asked::Yes(Some(place)));
-        }
-        match on_conflict {
-            OnConflict::Reject => {
-                let message =
-                    format!("the group `{group}` is full: {limit} at once, and `on-conflict: reject`");
-                return Ok(Asked::No(StepError::new(ErrorKind::CONFLICT, message)));
-            }
-            OnConflict::CancelOld => self.cancel_oldest(kind, &group).await?,
-            OnConflict::Queue => {}
-        }
-        self.queue(who, &group).await?;
-        let groups = self.engine.groups.clone();
-        let who = who.cloned();
-        let waiter = who.clone();
-        let task = self
-            .tasks
-            .spawn(async move { Done::Placed(waiter, groups.take(kind, &group, limit, &holder).await) });
-        self.waiting.insert(who, task);
-        Ok(Asked::Later)
-    }
-
-    /// Journals that somebody waits, where that is new.
-    async fn queue(&mut self, who: Option<&StepRef>, group: &str) -> Result<(), EngineError> {
-        let group = group.to_owned();
-        match who {
-            None if self.run.is_due() => self.record(Event::RunQueued { group }).await,
-            Some(at) => match self.run.due_attempt(at) {
-                Some(attempt) => self.record(Event::StepQueued { at: at.clone(), attempt, group }).await,
-                None => Ok(()),
-            },
-            None => Ok(()),
-        }
-    }
-
-    async fn cancel_oldest(&self, kind: Kind, group: &str) -> Result<(), EngineError> {
-        let holders = self.engine.groups.holders(kind, group).map_err(|error| self.no_groups(&error))?;
-        let Some(oldest) = holders.into_iter().find(|holder| holder.run != self.id) else { return Ok(()) };
-        let note = format!("run {} took its place in the group `{group}`", self.id);
-        match self.engine.cancel(&oldest.run, Some(note)).await {
-            // A run of another home's journal, or one that was deleted: its place will be free when its process ends.
-            Ok(_) | Err(EngineError::NotFound(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn holder(&self) -> Holder {
-        Holder { run: self.id.clone(), since_ms: self.engine.clock.now().as_millisecond() }
-    }
-
-    fn no_groups(&self, error: &io::Error) -> EngineError {
-        EngineError::Groups { run: self.id.clone(), why: error.to_string() }
     }
 
     /// Begins an attempt, unless kept outputs serve or a place in a group must be waited for.
@@ -504,30 +398,6 @@ impl Driver {
                 Some((timer, _)) => self.record(Event::TimerElapsed { timer }).await,
                 None => Ok(()),
             },
-        }
-    }
-
-    /// Goes on with what has waited for a place.
-    async fn placed(
-        &mut self,
-        id: Id,
-        who: Option<StepRef>,
-        place: io::Result<Place>,
-    ) -> Result<(), EngineError> {
-        let place = place.map_err(|error| self.no_groups(&error))?;
-        // Nobody wants a place any more that is not waited for, or that another wait has followed.
-        if self.waiting.get(&who).is_none_or(|wait| wait.id() != id) {
-            return Ok(());
-        }
-        self.waiting.remove(&who);
-        let Some(at) = who else {
-            self.place = Some(place);
-            return self.record(Event::RunAdmitted).await;
-        };
-        let Some(attempt) = self.run.queued_attempt(&at) else { return Ok(()) };
-        match self.run.reuse(&at) {
-            Ok(reuse) => self.begin(at, attempt, Some(place), reuse.map(|reuse| reuse.key)).await,
-            Err(error) => self.refuse(at, attempt, error).await,
         }
     }
 

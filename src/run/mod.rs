@@ -12,6 +12,7 @@ pub(crate) mod planted;
 mod retry;
 #[cfg(test)]
 mod simulation;
+mod stand_in;
 mod state;
 mod transition;
 mod upgrade;
