@@ -41,14 +41,8 @@ impl World {
         let since = if in_finally { self.recent() } else { &self.journal };
         let since = since_set_back(since, &self.run, at);
         // An attempt that an upgrade had no more use for may still end well.
-        let begun_since = |attempt: u32| {
-            count(
-                since,
-                |event| matches!(event, Event::StepStarted { at: other, attempt: n, .. } if other == at && *n == attempt),
-            ) > 0
-        };
         let succeeded = |event: &Event| match event {
-            Event::StepSucceeded { at: other, attempt, .. } => other == at && begun_since(*attempt),
+            Event::StepSucceeded { at: other, attempt, .. } => other == at && is_begun(since, at, *attempt),
             Event::StepReused { at: other, .. } => other == at,
             _ => false,
         };
@@ -142,9 +136,15 @@ impl World {
             assert_eq!(*phase, Phase::Stopped, "{at} was stopped");
             return;
         }
-        let failed = |event: &Event| matches!(event, Event::StepFailed { at: other, error, .. } if other == at && error.kind != ErrorKind::HOST_LOST);
         let since = self.since(|event| matches!(event, Event::RunRetried { .. }));
         let since = since_set_back(since, &self.run, at);
+        // One that an upgrade had no more use for ends later, and counts for nothing.
+        let failed = |event: &Event| match event {
+            Event::StepFailed { at: other, attempt, error, .. } => {
+                other == at && error.kind != ErrorKind::HOST_LOST && is_begun(since, at, *attempt)
+            }
+            _ => false,
+        };
         let failures = count(since, failed) + expired(since, at);
         let policy = retry(self.run.definition(&at.step).unwrap());
         let again =
@@ -233,6 +233,13 @@ fn count(events: &[(i64, Event)], is: impl Fn(&Event) -> bool) -> usize {
 
 fn begun(events: &[(i64, Event)], at: &StepRef) -> usize {
     count(events, |event| matches!(event, Event::StepStarted { at: other, .. } if other == at))
+}
+
+fn is_begun(events: &[(i64, Event)], at: &StepRef, attempt: u32) -> bool {
+    count(
+        events,
+        |event| matches!(event, Event::StepStarted { at: other, attempt: n, .. } if other == at && *n == attempt),
+    ) > 0
 }
 
 /// A wait in a group that took too long is an attempt that was never started.
