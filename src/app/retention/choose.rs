@@ -4,8 +4,14 @@
 
 use crate::config::Retention;
 use crate::id::RunId;
+use crate::journal::Usage;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+
+/// Runs that a home may have beyond its limit, a hundredth of it at most: they go together, and not one after each run.
+const SLACK_MAX: u64 = 50;
+/// After each such number of runs all bytes are counted, also those beside the journal.
+const SIZE_EVERY: u64 = 20;
 
 /// What has to be known of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,15 @@ pub struct Totals {
     pub runs: u64,
     /// Bytes of their events, streams and artifacts.
     pub bytes: u64,
+}
+
+/// Whether a home may be beyond its limits, as far as its journal tells. What lies beside the journal is looked at only
+/// then, since that takes the longer the more there is. `first` is when the run ended that ended first.
+pub(super) fn is_due(usage: Usage, first: Timestamp, policy: &Retention, now: Timestamp) -> bool {
+    let slack = policy.runs.map_or(0, |runs| (runs / 100).min(SLACK_MAX));
+    let told = Totals { runs: usage.runs.saturating_sub(slack), bytes: usage.bytes };
+    let sampled = policy.size.is_some() && usage.runs.is_multiple_of(SIZE_EVERY);
+    sampled || beyond(first, told, policy, now).is_some()
 }
 
 /// The families that go, oldest first. `candidates` may be only the oldest runs of a journal with their families; as far

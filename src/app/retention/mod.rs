@@ -65,6 +65,13 @@ impl App {
     }
 
     async fn retain_some(&self, just_ended: &RunId) -> Result<(), AppError> {
+        let usage = self.journal().usage().await?;
+        let first = self.journal().ended(None, 1).await?.pop().and_then(|ended| ended.row.finished_at);
+        if !first.is_some_and(|first| {
+            choose::is_due(usage, first, &self.configuration.retention, Timestamp::now())
+        }) {
+            return Ok(());
+        }
         let disk = OnDisk::look(self.streams(), &self.artifacts()).await?;
         let totals = look::totals(self.journal(), &disk).await?;
         let chosen = self.choose_some(&disk, totals, just_ended).await?;

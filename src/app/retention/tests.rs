@@ -124,6 +124,29 @@ proptest! {
     }
 }
 
+#[test]
+fn a_home_is_looked_through_only_where_its_journal_says_so() {
+    let due = |runs, bytes, policy: Retention| {
+        choose::is_due(crate::journal::Usage { runs, bytes }, hour(0), &policy, hour(24))
+    };
+    let none = Retention { age: None, runs: None, size: None };
+    let (days, size) = (|n: u64| Some(Duration::from_secs(n * 86_400)), Some(1000));
+    for (runs, bytes, policy, expected) in [
+        (20, 10, none, false),
+        (7, 10, Retention { age: days(2), ..none }, false),
+        (7, 10, Retention { age: days(0), ..none }, true),
+        // A few too many are left for the next time, in a large home.
+        (3, 10, Retention { runs: Some(2), ..none }, true),
+        (10_050, 10, Retention { runs: Some(10_000), ..none }, false),
+        (10_051, 10, Retention { runs: Some(10_000), ..none }, true),
+        (7, 1001, Retention { size, ..none }, true),
+        (7, 10, Retention { size, ..none }, false),
+        (40, 10, Retention { size, ..none }, true),
+    ] {
+        assert_eq!(due(runs, bytes, policy), expected, "{runs} runs, {bytes} bytes, {policy:?}");
+    }
+}
+
 /// Journals a run, and returns the bytes of its events.
 async fn put(journal: &MemoryJournal, run: &Candidate) -> u64 {
     let started = RunStarted {
