@@ -325,6 +325,8 @@ impl Driver {
         let attempt = async move {
             // Only calls take turns: a sub-workflow that held one could keep its own steps from theirs.
             let _turn = tokio::select! {
+                // An attempt that need not wait for its turn is made, and told to stop by whoever makes it.
+                biased;
                 turn = engine.turns.acquire() => turn,
                 () = cancel.cancelled() => {
                     return Err(StepError::new(ErrorKind::CANCELLED, "it was stopped before it began"));
