@@ -1,5 +1,8 @@
 //! The driver over an in-memory journal and an executor that does as it is told.
 
+mod groups;
+mod sub_runs;
+
 use super::*;
 use crate::id::{Digest, StepId, StepRef};
 use crate::journal::MemoryJournal;
@@ -424,96 +427,6 @@ async fn an_approval_that_nobody_gives_ends_as_the_file_says() {
     assert_eq!(state.outputs_of(&StepId::new("review")).unwrap()["approved"], true);
 }
 
-fn in_group(mut step: Step, on_conflict: OnConflict, timeout_ms: Option<u64>) -> Step {
-    let group = Template::Literal(json!("g"));
-    call_of(&mut step).concurrency = Some(Concurrency { group, limit: 1, on_conflict, timeout_ms });
-    step
-}
-
-#[tokio::test]
-async fn steps_of_a_group_take_turns() {
-    let member = || in_group(step("make"), OnConflict::Queue, None);
-    let steps = [("a", member()), ("b", member()), ("c", member())];
-    let (ended, executor, _) = run(workflow(&steps, &[])).await;
-    assert_eq!(ended.state, Outcome::Succeeded);
-    assert_eq!(executor.calls().len(), 3);
-    let steps = [
-        ("a", in_group(step("wait"), OnConflict::Queue, None)),
-        ("b", in_group(step("make"), OnConflict::Queue, Some(30))),
-    ];
-    let (ended, executor, _) = run(workflow(&steps, &[])).await;
-    let error = ended.error.unwrap();
-    assert_eq!((error.step, error.error.kind), (Some(StepId::new("b")), ErrorKind::TIMED_OUT));
-    assert_eq!(executor.calls(), ["a#1"]);
-    let steps = [
-        ("a", in_group(step("wait"), OnConflict::Queue, None)),
-        ("b", in_group(step("make"), OnConflict::Reject, None)),
-    ];
-    let (ended, executor, _) = run(workflow(&steps, &[])).await;
-    assert_eq!(ended.error.unwrap().error.kind, ErrorKind::CONFLICT);
-    assert_eq!(executor.calls(), ["a#1"]);
-}
-
-fn run_in_group(on_conflict: OnConflict, steps: &[(&str, Step)]) -> Workflow {
-    let group = Template::Literal(json!("g"));
-    let concurrency = Some(Concurrency { group, limit: 1, on_conflict, timeout_ms: None });
-    Workflow { concurrency, ..workflow(steps, &[("clean", step("make"))]) }
-}
-
-#[tokio::test]
-async fn runs_of_a_group_take_turns_or_take_over() {
-    let executor = Scripted::new();
-    let engine = engine(&executor);
-    let drive = |id: &RunId| {
-        let (engine, id) = (engine.engine.clone(), id.clone());
-        tokio::spawn(async move { engine.drive(&id).await.unwrap() })
-    };
-    let begin = async |workflow: Workflow| {
-        let id = RunId::generate();
-        engine.begin(&id, started(workflow)).await.unwrap();
-        let task = drive(&id);
-        (id, task)
-    };
-    let until = async |id: &RunId, wanted: &dyn Fn(&Run) -> bool| {
-        let mut seen = 0;
-        while !wanted(&engine.replay(id).await.unwrap().0) {
-            engine.journal.changed(id, seen).await;
-            seen = engine.replay(id).await.unwrap().1;
-        }
-    };
-    let (first, first_task) = begin(run_in_group(OnConflict::Queue, &[("a", step("wait"))])).await;
-    until(&first, &|run| run.has_running()).await;
-    let (second, second_task) = begin(run_in_group(OnConflict::Queue, &[("b", step("make"))])).await;
-    until(&second, &|run| run.state_word() == "queued" && !run.is_due()).await;
-    let (_, refused) = begin(run_in_group(OnConflict::Reject, &[("c", step("make"))])).await;
-    let refused = refused.await.unwrap();
-    assert_eq!(refused.error.unwrap().error.kind, ErrorKind::CONFLICT);
-    // It takes the place of the first, but not before those who came earlier.
-    let (third, third_task) = begin(run_in_group(OnConflict::CancelOld, &[("d", step("make"))])).await;
-    let first = first_task.await.unwrap();
-    assert_eq!(first.state, Outcome::Cancelled);
-    assert!(first.error.unwrap().error.message.contains(third.as_str()));
-    assert_eq!(second_task.await.unwrap().state, Outcome::Succeeded);
-    assert_eq!(third_task.await.unwrap().state, Outcome::Succeeded);
-    let calls = executor.calls();
-    assert!(!calls.contains(&"c#1".to_owned()), "a refused run begins nothing");
-    assert_eq!(calls.iter().filter(|call| *call == "clean#1").count(), 3, "a refused run cleans nothing up");
-}
-
-#[tokio::test]
-async fn a_queued_run_can_be_cancelled() {
-    let executor = Scripted::new();
-    let engine = engine(&executor);
-    let holder = groups::Holder { run: RunId::generate(), since_ms: 0 };
-    let held = engine.groups.try_take(groups::Kind::Runs, "g", 1, &holder).unwrap();
-    let id = RunId::generate();
-    engine.begin(&id, started(run_in_group(OnConflict::Queue, &[("a", step("make"))]))).await.unwrap();
-    engine.cancel(&id, None).await.unwrap();
-    let ended = engine.drive(&id).await.unwrap();
-    assert_eq!((ended.state, executor.calls().len()), (Outcome::Cancelled, 0));
-    drop(held);
-}
-
 #[tokio::test]
 async fn kept_outputs_take_the_place_of_an_equal_call() {
     let executor = Scripted::new();
@@ -539,92 +452,6 @@ async fn kept_outputs_take_the_place_of_an_equal_call() {
         assert_eq!(run(cached(key, bypass)).await, 7);
         assert_eq!(executor.calls().len(), calls, "{key} {bypass}");
     }
-}
-
-#[tokio::test]
-async fn a_workflow_can_be_a_step_of_another() {
-    let mut inner = workflow(&[("b", with(step("echo"), "got", "inputs.n + 1"))], &[]);
-    inner.inputs.insert(
-        "n".into(),
-        crate::workflow::model::Input {
-            ty: Type::Int,
-            default: None,
-            pattern: None,
-            min: None,
-            max: None,
-            description: None,
-        },
-    );
-    let value = Template::Expression(Expression("steps.b.got".into()));
-    inner.outputs.insert("out".into(), Output { value, ty: Type::Int });
-    let sub = |definition: Workflow| {
-        let with = IndexMap::from([("n".to_owned(), Template::Literal(json!(4)))]);
-        let workflow = SubWorkflow {
-            uses: "./inner.yaml".into(),
-            definition: Arc::new(definition),
-            with,
-            attempts: Attempts::default(),
-            concurrency: None,
-        };
-        Step { action: Action::Workflow(Box::new(workflow)), ..step("none") }
-    };
-    let after = reading(with(step("echo"), "got", "steps.sub.out * 2"), "sub");
-    let (ended, executor, state) = run_all(workflow(&[("sub", sub(inner)), ("after", after)], &[])).await;
-    assert_eq!(ended.state, Outcome::Succeeded, "{:?}", ended.error);
-    assert_eq!(executor.calls(), ["b#1", "after#1"]);
-    assert_eq!(state.outputs_of(&StepId::new("after")).unwrap()["got"], 10);
-
-    let failing = sub(workflow(&[("bad", step("fail"))], &[]));
-    let mut failing = failing;
-    if let Action::Workflow(workflow) = &mut failing.action {
-        workflow.with.clear();
-    }
-    let (ended, ..) = run_all(workflow(&[("sub", failing)], &[])).await;
-    let error = ended.error.unwrap();
-    assert_eq!((error.step, error.error.kind), (Some(StepId::new("sub")), ErrorKind::FAILED));
-    assert!(error.error.message.ends_with("step `bad`: no credential"), "{}", error.error.message);
-}
-
-#[tokio::test]
-async fn a_lost_sub_run_is_gone_on_with() {
-    let executor = Scripted::new();
-    let engine = engine(&executor);
-    let inner = workflow(&[("b", step("make")), ("c", after(step("make"), "b"))], &[]);
-    let sub = SubWorkflow {
-        uses: "./inner.yaml".into(),
-        definition: Arc::new(inner.clone()),
-        with: IndexMap::new(),
-        attempts: Attempts::default(),
-        concurrency: None,
-    };
-    let sub = Step { action: Action::Workflow(Box::new(sub)), ..step("none") };
-    let id = RunId::generate();
-    engine.begin(&id, started(workflow(&[("sub", sub)], &[]))).await.unwrap();
-    let at = StepRef::from(StepId::new("sub"));
-    // What a process leaves that was killed while `c` of the inner run was at work.
-    let child = id.child(&format!("{at}#1"));
-    let parent = Some(crate::run::Parent { run: id.clone(), at: at.clone() });
-    engine.begin(&child, RunStarted { parent, ..started(inner) }).await.unwrap();
-    let append = async |run: &RunId, events: Vec<Event>| {
-        for event in events {
-            let (state, seq, _) = engine.replay(run).await.unwrap();
-            let record = Record::of(seq + 1, jiff::Timestamp::now(), &event).unwrap();
-            engine.journal.append(run, seq, vec![record], row(run, &state, None)).await.unwrap();
-        }
-    };
-    append(&id, vec![Event::StepStarted { at, attempt: 1, idempotency_key: None }]).await;
-    let b = StepRef::from(StepId::new("b"));
-    append(
-        &child,
-        vec![
-            Event::StepStarted { at: b.clone(), attempt: 1, idempotency_key: None },
-            Event::StepSucceeded { at: b, attempt: 1, outputs: Map::new() },
-            Event::StepStarted { at: StepId::new("c").into(), attempt: 1, idempotency_key: None },
-        ],
-    )
-    .await;
-    assert_eq!(engine.drive(&id).await.unwrap().state, Outcome::Succeeded);
-    assert_eq!(executor.calls(), ["c#2"], "what had finished is not repeated");
 }
 
 #[tokio::test]

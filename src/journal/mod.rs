@@ -316,8 +316,9 @@ pub trait Journal: Send + Sync {
     /// 100 ms), or reading the run fails. Cancel-safe.
     async fn changed(&self, run: &RunId, after_seq: u64);
 
-    /// Drops finished runs, and gives their space back where the store can (sled's file never shrinks). Runs that do not exist are skipped. Where one of `runs` is
-    /// unfinished, the answer is [`JournalError::Refused`] and runs named before it may be gone.
+    /// Drops finished runs, and gives their space back where the store can (sled's file never shrinks). Runs that do not
+    /// exist are skipped. Where one of `runs` is unfinished, the answer is [`JournalError::Refused`] and runs named before
+    /// it may be gone.
     async fn delete(&self, runs: &[RunId]) -> Result<(), JournalError>;
 
     /// Reads everything and says what is wrong with it.

@@ -9,9 +9,11 @@ mod grammar;
 mod groups;
 mod once;
 mod order;
+mod schedules;
 mod sub_workflow;
 mod triggers;
 mod warnings;
+mod webhooks;
 mod yaml;
 
 /// The one diagnostic of a file. Its first two lines, which every file has, are put before `rest`.
