@@ -5,12 +5,14 @@
 use crate::id::RunId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// One bell for many runs.
 #[derive(Default)]
 pub struct Bell {
     waiting: Mutex<HashMap<RunId, Waiting>>,
+    /// How often it rang, for those who wait for any of them.
+    rings: watch::Sender<u64>,
 }
 
 /// Those who wait for one run.
@@ -30,8 +32,16 @@ impl Bell {
         Listener { bell: self, run: run.clone(), notify: entry.notify.clone() }
     }
 
+    /// Waits until the number of rings is another than `since`, and returns it. Cancel-safe.
+    pub async fn stirred(&self, since: u64) -> u64 {
+        let mut rings = self.rings.subscribe();
+        // It ends only with the bell, and this borrows that.
+        rings.wait_for(|rings| *rings != since).await.map_or(since, |rings| *rings)
+    }
+
     /// Wakes all who listen for `run`.
     pub fn ring(&self, run: &RunId) {
+        self.rings.send_modify(|rings| *rings += 1);
         if let Some(waiting) = self.lock().get(run) {
             waiting.notify.notify_waiters();
         }
@@ -39,6 +49,7 @@ impl Bell {
 
     /// Wakes all who listen for anything.
     pub fn ring_all(&self) {
+        self.rings.send_modify(|rings| *rings += 1);
         for waiting in self.lock().values() {
             waiting.notify.notify_waiters();
         }
@@ -46,7 +57,7 @@ impl Bell {
 
     /// Whether anybody listens.
     pub fn has_listeners(&self) -> bool {
-        !self.lock().is_empty()
+        self.rings.receiver_count() > 0 || !self.lock().is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Waiting>> {
@@ -108,6 +119,18 @@ mod tests {
         assert!(next.as_mut().now_or_never().is_none());
         bell.ring(&run);
         assert!(next.as_mut().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn any_ring_ends_a_wait_for_all_of_them() {
+        let (bell, run) = (Bell::default(), RunId::new("a"));
+        let mut waiting = std::pin::pin!(bell.stirred(0));
+        assert!(waiting.as_mut().now_or_never().is_none() && bell.has_listeners());
+        bell.ring(&run);
+        let first = waiting.await;
+        bell.ring_all();
+        assert_ne!(bell.stirred(first).await, first, "a ring before the wait is heard");
+        assert!(!bell.has_listeners());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! # Reading order
 //! [`workflow`] (a file, checked) -> [`run`] (events to state, state to commands) -> [`journal`] (events on disk) ->
 //! [`engine`] (carries commands out) -> [`step`] (what the engine asks for) -> [`host`] (calls a component) ->
-//! [`capability`] (what a component can reach). [`app`] puts them together; [`cli`] is the edge, [`lsp`] what editors
-//! talk to.
+//! [`capability`] (what a component can reach). [`app`] puts them together; [`cli`] is the edge, [`server`] what
+//! it answers over HTTP, [`lsp`] what editors talk to.
 //!
 //! # The path of one run
 //! `harvest run FILE` checks the file against the types inside its components, appends `RunStarted`, and then only
@@ -27,5 +27,6 @@ pub mod journal;
 pub mod lsp;
 pub mod network;
 pub mod run;
+pub mod server;
 pub mod step;
 pub mod workflow;

@@ -18,7 +18,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("host", &["id", "step", "network", "capability", "workflow"]),
     ("app", &["id", "step", "config", "workflow", "run", "journal", "engine", "host", "capability"]),
     ("lsp", &["step", "workflow"]),
-    ("cli", &["id", "config", "workflow", "run", "journal", "engine", "capability", "app", "lsp"]),
+    ("server", &["app"]),
+    ("cli", &["id", "config", "workflow", "run", "journal", "engine", "capability", "app", "lsp", "server"]),
 ];
 
 /// Crates that only these modules may name.

@@ -53,7 +53,9 @@ impl AppError {
                 _ => 1,
             },
             Self::Engine(EngineError::NotFound(_)) => 5,
-            Self::Engine(EngineError::Journal(_) | EngineError::Groups { .. }) => 4,
+            Self::Engine(
+                EngineError::Journal(_) | EngineError::Groups { .. } | EngineError::Lease { .. },
+            ) => 4,
             Self::Engine(EngineError::Unprepared { error, .. }) if error.kind == ErrorKind::AUTH_ERROR => 3,
             Self::Engine(EngineError::Unprepared { .. }) => 4,
             Self::Engine(EngineError::Broken { .. }) => 70,

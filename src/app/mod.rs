@@ -11,6 +11,7 @@ pub mod journals;
 mod plan;
 pub mod retention;
 mod schema;
+mod serving;
 mod setup;
 mod start;
 pub mod transfer;
@@ -19,6 +20,7 @@ mod upgrade;
 pub use catalogs::Catalogs;
 pub use error::AppError;
 pub use schema::WrittenSchema;
+pub use serving::Serving;
 pub use start::{Prepared, StartRequest};
 pub use upgrade::UpgradeRequest;
 
@@ -27,10 +29,12 @@ use crate::capability::sandbox::SandboxProvider;
 use crate::capability::sandbox::local::{LocalProvider, Upstream};
 use crate::capability::stream::StreamStore;
 use crate::config::{self, Configuration, Home};
+use crate::engine::dispatcher::{Dispatcher, Scope};
 use crate::engine::{Ended, Engine, EngineError, Lease, Leases, SystemClock};
 use crate::host::Library;
 use crate::id::{RunId, StepId};
-use crate::journal::Journal;
+use crate::journal::{Journal, MAX_LIMIT};
+use crate::run::Run;
 use std::sync::Arc;
 
 /// Everything that works on one home.
@@ -45,6 +49,16 @@ pub struct App {
     ground: Arc<setup::Ground>,
     engine: Engine,
     leases: Leases,
+}
+
+/// What came of the wish to go on with a run that failed.
+pub enum Retried {
+    /// This process goes on with it.
+    Begun(Box<Driven>),
+    /// It has not failed.
+    Refused,
+    /// Another process holds it.
+    Busy,
 }
 
 /// A run that this process holds the lease of.
@@ -112,6 +126,11 @@ impl App {
         self.journal.as_ref()
     }
 
+    /// The journal, for whoever outlives a borrow of this.
+    pub fn shared_journal(&self) -> Arc<dyn Journal> {
+        self.journal.clone()
+    }
+
     /// What steps say.
     pub fn streams(&self) -> &dyn StreamStore {
         self.streams.as_ref()
@@ -166,12 +185,80 @@ impl App {
         {
             return Ok(None);
         }
+        self.go_on(run, &state, lease).await.map(Some)
+    }
+
+    /// Gets the host ready for a run that this process has the lease of.
+    async fn go_on(&self, run: &RunId, state: &Run, lease: Lease) -> Result<Driven, AppError> {
+        let started = state.started();
         let directory =
             std::path::Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
         let secrets = start::secrets(&started.definition, &directory, start::Ask::of(started)).await?;
         let setup = self.ground.set_up(run, started, secrets).await?;
         self.ground.host.register(run, setup)?;
-        Ok(Some(Driven { engine: self.engine.clone(), run: run.clone(), _lease: lease }))
+        Ok(Driven { engine: self.engine.clone(), run: run.clone(), _lease: lease })
+    }
+
+    /// Makes a run that ended without success due again, and takes it over.
+    ///
+    /// # Errors
+    /// As for [`App::take_over`]; the run is due again then, for `harvest resume`.
+    pub async fn retry(&self, run: &RunId, note: Option<String>) -> Result<Retried, AppError> {
+        // Held before it is due, so that nobody else takes it up in between.
+        let Some(lease) = self.lease(run)? else { return Ok(Retried::Busy) };
+        if !self.engine.retry(run, note).await? {
+            return Ok(Retried::Refused);
+        }
+        let (state, ..) = self.engine.replay(run).await?;
+        Ok(Retried::Begun(Box::new(self.go_on(run, &state, lease).await?)))
+    }
+
+    /// Drives many runs at once.
+    pub fn dispatcher(&self, scope: Scope) -> Dispatcher {
+        Dispatcher::new(self.engine.clone(), self.leases.clone(), scope)
+    }
+
+    /// The right to serve this home, `None` where a living process has it.
+    ///
+    /// # Errors
+    /// Where its lock cannot be made.
+    pub fn begin_serving(&self) -> Result<Option<Serving>, AppError> {
+        Serving::begin(&self.home).map_err(|error| {
+            AppError::Config(format!("cannot lock {}: {error}", Serving::path(&self.home).display()))
+        })
+    }
+
+    /// Runs that nobody drives, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Where the journal or a lease cannot be looked at.
+    pub async fn interrupted(&self, limit: usize) -> Result<Vec<RunId>, AppError> {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.journal.unfinished(after, MAX_LIMIT).await?;
+            let Some((last, _)) = page.last() else { return Ok(found) };
+            after = Some(last.clone());
+            for (run, _) in page {
+                if found.len() == limit {
+                    return Ok(found);
+                }
+                if self.lease(&run)?.is_some() && !self.is_driven_by_another_run(&run).await? {
+                    found.push(run);
+                }
+            }
+        }
+    }
+
+    /// Whether a run that has not ended drives this one, which is a step of it.
+    async fn is_driven_by_another_run(&self, run: &RunId) -> Result<bool, AppError> {
+        // One that cannot be followed is found when it is taken up.
+        let Ok((state, ..)) = self.engine.replay(run).await else { return Ok(false) };
+        Ok(match &state.started().parent {
+            Some(parent) => {
+                self.engine.replay(&parent.run).await.is_ok_and(|(state, ..)| state.finished().is_none())
+            }
+            None => false,
+        })
     }
 
     /// Whether a living process drives the run.

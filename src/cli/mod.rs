@@ -4,6 +4,7 @@
 mod approve;
 mod cancel;
 mod check;
+mod dispatched;
 mod doctor;
 mod events;
 mod exec;
@@ -25,6 +26,7 @@ mod retry;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod show;
 mod upgrade;
 mod volume;
@@ -91,6 +93,8 @@ enum Command {
     Events(events::Arguments),
     /// Carry on every interrupted run of this home.
     Resume(resume::Arguments),
+    /// Drive all runs of this home, those that begin later too, until told to stop.
+    Serve(serve::Arguments),
     /// Ask a run to stop.
     Cancel(cancel::Arguments),
     /// Say yes to a step that waits for approval.
@@ -231,6 +235,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Logs(arguments) => logs::logs(&open()?, &arguments).await,
         Command::Events(arguments) => events::events(&open()?, &arguments).await,
         Command::Resume(arguments) => resume::resume(open()?, &arguments, talk).await,
+        Command::Serve(arguments) => serve::serve(open()?, &arguments, talk).await,
         Command::Cancel(arguments) => cancel::cancel(open()?, arguments, talk).await,
         Command::Approve(arguments) => approve::answer(&open()?, arguments, true, talk).await,
         Command::Reject(arguments) => approve::answer(&open()?, arguments, false, talk).await,

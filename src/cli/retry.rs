@@ -1,7 +1,7 @@
 //! `harvest retry`: a run that ended without success goes on: what succeeded stays, everything else is done again.
 
 use super::{Failure, Outcome, Talk, run_id};
-use crate::app::App;
+use crate::app::{App, Retried};
 
 /// Which run.
 #[derive(Debug, clap::Args)]
@@ -25,12 +25,14 @@ pub(super) async fn retry(app: App, arguments: Arguments, talk: Talk) -> Outcome
             parent.at, parent.run
         )));
     }
-    if !app.engine().retry(&id, arguments.note).await? {
-        let why = if run.finished().is_some() { "it has succeeded" } else { "it has not ended" };
-        return Err(Failure::usage(format!("run {id} cannot be retried: {why}")));
-    }
-    match app.take_over(&id).await? {
-        Some(driven) => super::run::watch(&app, driven, arguments.json, talk).await,
-        None => Err(Failure { exit_code: 1, message: format!("another process drives run {id} already") }),
+    match app.retry(&id, arguments.note).await? {
+        Retried::Begun(driven) => super::run::watch(&app, *driven, arguments.json, talk).await,
+        Retried::Refused => {
+            let why = if run.finished().is_some() { "it has succeeded" } else { "it has not ended" };
+            Err(Failure::usage(format!("run {id} cannot be retried: {why}")))
+        }
+        Retried::Busy => {
+            Err(Failure { exit_code: 1, message: format!("another process drives run {id} already") })
+        }
     }
 }

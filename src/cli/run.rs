@@ -4,7 +4,7 @@ use super::follow::{Follower, News};
 use super::progress::Progress;
 use super::questions::Questions;
 use super::{Failure, Outcome, Talk, print_json, print_line};
-use crate::app::{App, AppError, Driven, StartRequest};
+use crate::app::{App, AppError, Driven, Serving, StartRequest};
 use crate::config::Home;
 use crate::engine::Ended;
 use crate::run::{Event, Verdict};
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// One JSON object a line: every event of the run.
     #[arg(long)]
     json: bool,
-    /// Run in the background and print only the run's id.
+    /// Leave the run to the `harvest serve` of this home, else to a process in the background, and print only its id.
     #[arg(long)]
     detach: bool,
 }
@@ -61,7 +61,9 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
         // Of the journal as well: with sled, one process at a time has it.
         let home = app.home().clone();
         drop(app);
-        detach(&home)?;
+        if !Serving::is_served(&home) {
+            detach(&home)?;
+        }
         print_line(run.as_str())?;
         return Ok(0);
     }

@@ -1,6 +1,7 @@
 //! The loop of one run, with its only `select!`. Level-triggered: it compares what should be happening with what is.
 
 mod places;
+mod rest;
 
 use super::groups::Place;
 use super::kept::Kept;
@@ -12,9 +13,11 @@ use crate::step::{ErrorKind, StepCall, StepError, StepResult};
 use crate::workflow::fault::Fault;
 use crate::workflow::model::{Action, Call, Mock, SubWorkflow};
 use places::Asked;
+pub(super) use rest::{Progress, Rest, Tell, Told};
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -40,10 +43,23 @@ pub(super) struct Driver {
     waiting: HashMap<Option<StepRef>, AbortHandle>,
     /// The run's own place in its group.
     place: Option<Place>,
-    /// The upgrade that the host is prepared for.
-    prepared: u32,
+    /// The upgrade that the host is prepared for; `None` where it is not prepared at all yet.
+    prepared: Option<u32>,
     /// Whether another process wrote since the commands at hand were derived.
     overtaken: bool,
+    /// Hears of every event.
+    tell: Option<Tell>,
+    /// The right to be among those that are being loaded, until the run first waits.
+    loading: Option<OwnedSemaphorePermit>,
+}
+
+/// What one look at the run has come to.
+enum Turn {
+    Ended(Ended),
+    /// Something was journalled.
+    Moved,
+    /// All that should be happening is; the timer that is due first.
+    Waits(Option<(Timer, i64)>),
 }
 
 /// What a task has come to.
@@ -65,41 +81,71 @@ struct Flight {
 }
 
 impl Driver {
+    /// A run as its journal has it. Whoever calls this has prepared the host for it.
     pub(super) async fn load(engine: Engine, id: RunId) -> Result<Self, EngineError> {
         let (run, seq, last) = engine.replay(&id).await?;
         let (tasks, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashMap::new());
         // Whoever prepared the host did so from a state that may be older.
-        let (place, prepared, overtaken) = (None, 0, false);
-        Ok(Self { engine, id, run, seq, last, tasks, in_flight, waiting, place, prepared, overtaken })
+        let (place, prepared, overtaken, tell, loading) = (None, Some(0), false, None, None);
+        Ok(Self {
+            engine,
+            id,
+            run,
+            seq,
+            last,
+            tasks,
+            in_flight,
+            waiting,
+            place,
+            prepared,
+            overtaken,
+            tell,
+            loading,
+        })
     }
 
+    /// Drives it to its end.
     pub(super) async fn drive(mut self) -> Result<Ended, EngineError> {
+        self.recover().await?;
+        loop {
+            match self.turn().await? {
+                Turn::Ended(ended) => return Ok(ended),
+                Turn::Moved => {}
+                Turn::Waits(timer) => self.wait(timer).await?,
+            }
+        }
+    }
+
+    /// Puts right what the process that drove it before has left.
+    async fn recover(&mut self) -> Result<(), EngineError> {
         // Nothing is in flight here, so what the journal says is running was lost with its host.
         if self.run.finished().is_none() && self.run.has_running() {
             self.abandon().await?;
             self.record(Event::HostLost).await?;
         }
-        if self.run.finished().is_none() && self.run.is_placed() {
-            // The place went with the process that held it.
+        if self.run.finished().is_none() && self.run.is_placed() && self.place.is_none() {
+            // The place went with the process that held it, and others may have it for long.
+            self.loading = None;
             self.hold_place_again().await?;
         }
-        loop {
-            if let Event::RunFinished { state, exit_code, outputs, error } = &self.last {
-                // A run that failed may be retried, and what its steps left is where the next ones go on.
-                let keep_files = *state != Outcome::Succeeded;
-                self.engine.executor.release(&self.id, keep_files).await;
-                let (outputs, error) = (outputs.clone(), error.clone());
-                return Ok(Ended { state: *state, exit_code: *exit_code, outputs, error });
-            }
-            if self.prepared != self.run.upgrades() && !self.run.has_leaving() {
-                self.prepare().await?;
-            }
-            let before = self.seq;
-            let timer = self.carry_out().await?;
-            if self.seq == before {
-                self.wait(timer).await?;
-            }
+        Ok(())
+    }
+
+    /// Starts and journals what is due now.
+    async fn turn(&mut self) -> Result<Turn, EngineError> {
+        if let Event::RunFinished { state, exit_code, outputs, error } = &self.last {
+            // A run that failed may be retried, and what its steps left is where the next ones go on.
+            let keep_files = *state != Outcome::Succeeded;
+            self.engine.executor.release(&self.id, keep_files).await;
+            let (outputs, error) = (outputs.clone(), error.clone());
+            return Ok(Turn::Ended(Ended { state: *state, exit_code: *exit_code, outputs, error }));
         }
+        if self.wants_preparing() {
+            self.prepare().await?;
+        }
+        let before = self.seq;
+        let timer = self.carry_out().await?;
+        Ok(if self.seq == before { Turn::Waits(timer) } else { Turn::Moved })
     }
 
     /// Asks runs to stop that lost attempts have begun and nothing will go on with: an upgrade came first.
@@ -118,11 +164,21 @@ impl Driver {
         Ok(())
     }
 
-    /// Gets ready what the new version needs, once nothing of the old one is in its way.
+    /// Whether the host lacks what the run's version needs, and nothing of an older version is in its way. A host that
+    /// was not prepared at all need not be before something begins.
+    fn wants_preparing(&self) -> bool {
+        let begins = || self.run.commands().iter().any(|command| matches!(command, Command::Start { .. }));
+        self.prepared != Some(self.run.upgrades())
+            && !self.run.has_leaving()
+            && (self.prepared.is_some() || begins())
+    }
+
+    /// Gets ready what the run needs of the host.
     async fn prepare(&mut self) -> Result<(), EngineError> {
         let prepared = self.engine.preparer.prepare(&self.id, self.run.started()).await;
-        prepared.map_err(|error| EngineError::Unprepared { run: self.id.clone(), error })?;
-        self.prepared = self.run.upgrades();
+        let upgraded = self.run.upgrades() > 0;
+        prepared.map_err(|error| EngineError::Unprepared { run: self.id.clone(), upgraded, error })?;
+        self.prepared = Some(self.run.upgrades());
         Ok(())
     }
 
@@ -373,6 +429,7 @@ impl Driver {
 
     /// Waits for the first thing to happen and journals it.
     async fn wait(&mut self, timer: Option<(Timer, i64)>) -> Result<(), EngineError> {
+        self.loading = None;
         let due = timer.as_ref().and_then(|(_, until_ms)| jiff::Timestamp::from_millisecond(*until_ms).ok());
         let clock = self.engine.clock.clone();
         let journal = self.engine.journal.clone();
@@ -435,6 +492,7 @@ impl Driver {
     async fn absorb(&mut self) -> Result<(), EngineError> {
         for (seq, at_ms, event) in self.engine.events(&self.id, self.seq).await? {
             self.run.apply(at_ms, &event).map_err(|error| broken(&self.id, &error))?;
+            self.tell(seq, at_ms, &event).await;
             (self.seq, self.last) = (seq, event);
         }
         Ok(())
@@ -457,12 +515,14 @@ impl Driver {
             match self.engine.journal.append(&self.id, self.seq, records, row).await {
                 Ok(()) => {
                     self.seq += 1;
+                    self.tell(self.seq, at.as_millisecond(), &event).await;
                     self.last = event;
                     return Ok(());
                 }
                 Err(JournalError::Conflict { .. }) => {
-                    let version = self.run.upgrades();
+                    let (version, seen) = (self.run.upgrades(), self.seq);
                     (self.run, self.seq, self.last) = self.engine.replay(&self.id).await?;
+                    self.tell_after(seen).await?;
                     self.overtaken = true;
                     // What was meant to begin was meant by the old version.
                     if self.run.upgrades() != version && !is_outcome(&event) {

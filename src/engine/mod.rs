@@ -2,6 +2,7 @@
 //! journal and the executor by their traits alone; never a store, a provider or wasm.
 
 mod clock;
+pub mod dispatcher;
 mod driver;
 pub mod groups;
 mod inject;
@@ -102,13 +103,21 @@ pub enum EngineError {
         /// What is wrong.
         why: String,
     },
-    /// The run was upgraded, and this process lacks what the new version needs.
-    #[error(
-        "run {run} was upgraded, and this process cannot go on with it: {error}; `harvest resume` carries it on where that is there"
-    )]
+    /// Its lease cannot be taken.
+    #[error("the lease of run {run} cannot be taken: {why}")]
+    Lease {
+        /// Whose.
+        run: RunId,
+        /// What is wrong.
+        why: String,
+    },
+    /// This process lacks what the run needs, or what its new version does.
+    #[error("{}", unprepared(run, *.upgraded, error))]
     Unprepared {
         /// Whose.
         run: RunId,
+        /// Whether it was upgraded.
+        upgraded: bool,
         /// What is missing.
         error: StepError,
     },
@@ -250,6 +259,16 @@ impl Engine {
                 events.push((record.seq, record.at.as_millisecond(), record.event(run)?));
             }
         }
+    }
+}
+
+fn unprepared(run: &RunId, upgraded: bool, error: &StepError) -> String {
+    if upgraded {
+        format!(
+            "run {run} was upgraded, and this process cannot go on with it: {error}; `harvest resume` carries it on where that is there"
+        )
+    } else {
+        error.message.clone()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The driver over an in-memory journal and an executor that does as it is told.
 
+mod dispatcher;
 mod groups;
 mod sub_runs;
 

@@ -15,6 +15,8 @@ pub(super) async fn run(open: impl AsyncFn() -> Box<dyn Journal>) {
     listings_are_newest_first_and_filtered(&*open().await).await;
     random_listings_agree_with_the_filter(&*open().await).await;
     ended_runs_come_in_order_with_their_sizes(&*open().await).await;
+    unfinished_runs_come_with_their_ends(&*open().await).await;
+    any_change_stirs(Arc::from(open().await)).await;
     waiting_ends_with_an_append(Arc::from(open().await)).await;
     only_finished_runs_are_deleted(&*open().await).await;
     bad_appends_are_refused_whole(&*open().await).await;
@@ -241,6 +243,44 @@ async fn ended_runs_come_in_order_with_their_sizes(journal: &dyn Journal) {
     assert_eq!(journal.usage().await.unwrap(), all);
     journal.delete(&[id(5)]).await.unwrap();
     assert_eq!(journal.usage().await.unwrap(), Usage { runs: 4, bytes: all.bytes - bytes(5) });
+}
+
+async fn unfinished_runs_come_with_their_ends(journal: &dyn Journal) {
+    for (n, state) in [(1, "running"), (2, "succeeded"), (3, "waiting"), (4, "queued"), (5, "failed")] {
+        journal.append(&id(n), 0, records(&id(n), 1, n), row(&id(n), state)).await.unwrap();
+    }
+    let check = async |after: Option<u64>, limit, expect: &[u64]| {
+        let found = journal.unfinished(after.map(id), limit).await.unwrap();
+        assert_eq!(found, expect.iter().map(|n| (id(*n), *n)).collect::<Vec<_>>());
+    };
+    check(None, 100, &[1, 3, 4]).await;
+    check(None, 2, &[1, 3]).await;
+    check(Some(1), 100, &[3, 4]).await;
+    check(Some(4), 100, &[]).await;
+    // One that goes on after its end is among them again.
+    journal.append(&id(5), 5, records(&id(5), 6, 6), row(&id(5), "running")).await.unwrap();
+    assert_eq!(journal.unfinished(Some(id(4)), 100).await.unwrap(), [(id(5), 6)]);
+}
+
+async fn any_change_stirs(journal: Arc<dyn Journal>) {
+    let mut seen = 0;
+    for seq in 1..=3 {
+        // Whether it comes before the wait or during it.
+        let waiting = tokio::spawn({
+            let journal = journal.clone();
+            async move { journal.stirred(seen).await }
+        });
+        if seq % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        let run = id(seq);
+        journal.append(&run, 0, records(&run, 1, 1), row(&run, "succeeded")).await.unwrap();
+        let now = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap();
+        assert_ne!(now, seen);
+        seen = now;
+    }
+    journal.delete(&[id(1)]).await.unwrap();
+    assert_ne!(tokio::time::timeout(Duration::from_secs(20), journal.stirred(seen)).await.unwrap(), seen);
 }
 
 async fn waiting_ends_with_an_append(journal: Arc<dyn Journal>) {

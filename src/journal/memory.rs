@@ -8,6 +8,7 @@ use crate::bell::Bell;
 use crate::id::RunId;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The journal of one test.
@@ -89,6 +90,21 @@ impl Journal for MemoryJournal {
         Ok(rows.take(limit.min(MAX_LIMIT)).cloned().collect())
     }
 
+    async fn unfinished(
+        &self,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<(RunId, u64)>, JournalError> {
+        let runs = self.lock();
+        let rest = runs.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        let goes_on = rest.filter(|(_, kept)| kept.row.finished_at.is_none());
+        Ok(goes_on.take(limit.min(MAX_LIMIT)).map(|(run, kept)| (run.clone(), kept.end().seq)).collect())
+    }
+
+    async fn stirred(&self, since: u64) -> u64 {
+        self.bell.stirred(since).await
+    }
+
     async fn changed(&self, run: &RunId, after_seq: u64) {
         let listener = self.bell.listen(run);
         loop {
@@ -107,6 +123,7 @@ impl Journal for MemoryJournal {
                 return Err(super::unfinished(run));
             }
             kept.remove(run);
+            self.bell.ring(run);
         }
         Ok(())
     }

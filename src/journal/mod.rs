@@ -271,6 +271,15 @@ pub trait Journal: Send + Sync {
     /// Rows, newest first; at most `limit` and [`MAX_LIMIT`].
     async fn list(&self, filter: RunFilter, limit: usize) -> Result<Vec<RunRow>, JournalError>;
 
+    /// Runs that have not ended with the number of their last event, by id, those behind `after`; at most `limit` and
+    /// [`MAX_LIMIT`].
+    async fn unfinished(&self, after: Option<RunId>, limit: usize)
+    -> Result<Vec<(RunId, u64)>, JournalError>;
+
+    /// Waits until this number is another one than `since`, and returns it. It changes with every append and deletion,
+    /// of this process at once, of another within about 100 ms. Start with 0. Cancel-safe.
+    async fn stirred(&self, since: u64) -> u64;
+
     /// Runs that have ended, those first that ended first (then by id), behind the one that `after` names; at most
     /// `limit` and [`MAX_LIMIT`]. Written for every kind; a kind that knows sizes does better than to read everything.
     async fn ended(

@@ -14,6 +14,9 @@ const HEAD: usize = 8;
 /// Bytes that a value may have; a damaged length must not ask for gigabytes.
 const MAX_VALUE: usize = MAX_PAYLOAD + 64 * 1024;
 
+/// Bytes of a record's value before its payload: time and checksum.
+const RECORD_HEAD: usize = 12;
+
 /// The key of what the last commit was.
 pub(super) const COMMIT: &[u8] = b"c";
 
@@ -82,11 +85,16 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// A record with its checksum. Its run and place are in its key.
 pub(super) fn record(record: &Record, seal: u32) -> Result<Vec<u8>, JournalError> {
-    let mut value = Vec::with_capacity(12 + record.payload.len());
+    let mut value = Vec::with_capacity(RECORD_HEAD + record.payload.len());
     value.extend(nanoseconds(record.at)?.to_le_bytes());
     value.extend(seal.to_le_bytes());
     value.extend(&record.payload);
     Ok(value)
+}
+
+/// Bytes of payload in the record whose value begins with this piece.
+pub(super) fn payload_size(first: &[u8]) -> Option<u64> {
+    u64::from(u32_at(first, 0)?).checked_sub(RECORD_HEAD as u64)
 }
 
 /// The record in a value, and the checksum that was kept with it.

@@ -15,7 +15,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What the file begins with. The digit is its format.
-const MAGIC: &[u8; 16] = b"harvest ends 1\n\n";
+const MAGIC: &[u8; 16] = b"harvest ends 2\n\n";
+/// What it began with before it held sizes.
+const UNSIZED: &[u8; 16] = b"harvest ends 1\n\n";
 /// Bytes before a frame's body: its length and its checksum.
 const HEAD: usize = 8;
 /// Bytes of outdated frames that are never worth rewriting the file for.
@@ -28,6 +30,8 @@ const REWRITE_CHUNK: usize = 1024;
 pub(super) struct Kept {
     pub(super) row: RunRow,
     pub(super) end: End,
+    /// Bytes of payload in its events.
+    pub(super) bytes: u64,
 }
 
 /// What a commit made of some runs; None is a deleted one.
@@ -46,6 +50,8 @@ pub(super) struct Ends {
     length: u64,
     /// How long the file was when nothing in it was outdated.
     tidy: u64,
+    /// Whether it says how large runs are; one of the first format does not.
+    sized: bool,
 }
 
 impl Ends {
@@ -63,10 +69,16 @@ impl Ends {
             read => drop(read.map_err(|error| machine(&error))?),
         }
         let mut runs = Runs::new();
-        let (good, chain, commit) = replay(path, &bytes, &mut runs)?;
+        let sized = !bytes.starts_with(UNSIZED);
+        let (good, chain, commit) = replay(path, &bytes, sized, &mut runs)?;
         let file = OpenOptions::new().write(true).open(path).map_err(|error| machine(&error))?;
         let (path, length) = (path.to_owned(), good as u64);
-        Ok((Self { path, file, chain, commit, length, tidy: 0 }, runs))
+        Ok((Self { path, file, chain, commit, length, tidy: 0, sized }, runs))
+    }
+
+    /// Whether the sizes of runs are still to be found out: the file is of the format that held none.
+    pub(super) fn lacks_sizes(&self) -> bool {
+        !self.sized
     }
 
     /// Cuts a torn frame off the end, once it is known to be one, and rewrites a file that is mostly outdated.
@@ -97,9 +109,9 @@ impl Ends {
         Ok(())
     }
 
-    /// Rewrites the file once most of it is outdated.
+    /// Rewrites the file once most of it is outdated, or where it is of the first format.
     pub(super) fn tidy_up(&mut self, runs: &Runs) -> Result<(), JournalError> {
-        if self.length > 2 * self.tidy + GARBAGE {
+        if self.length > 2 * self.tidy + GARBAGE || !self.sized {
             *self = Self::write_new(&self.path, runs, self.commit).map_err(|error| machine(&error))?;
         }
         Ok(())
@@ -124,8 +136,23 @@ impl Ends {
         file.sync_all()?;
         fs::rename(&new, path)?;
         path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
-        Ok(Self { path: path.to_owned(), file, chain, commit, length, tidy: length })
+        Ok(Self { path: path.to_owned(), file, chain, commit, length, tidy: length, sized: true })
     }
+}
+
+/// Rewrites a file as the first format had it.
+#[cfg(test)]
+pub(super) fn write_unsized(path: &Path) {
+    let (mut runs, bytes) = (Runs::new(), fs::read(path).unwrap());
+    let (_, _, commit) = replay(path, &bytes, true, &mut runs).unwrap();
+    let mut body = commit.to_le_bytes().to_vec();
+    for kept in runs.values() {
+        body.push(1);
+        codec::put_row(&mut body, &kept.row, kept.end).unwrap();
+    }
+    let length = (body.len() as u32).to_le_bytes();
+    let chain = checksum(crc32c::crc32c(UNSIZED), length, &body);
+    fs::write(path, [&UNSIZED[..], &length, &chain.to_le_bytes(), &body].concat()).unwrap();
 }
 
 struct Frame {
@@ -139,7 +166,10 @@ fn frame(chain: u32, commit: u64, changes: &Changes) -> Result<Frame, JournalErr
     for (run, kept) in changes {
         bytes.push(u8::from(kept.is_some()));
         match kept {
-            Some(kept) => codec::put_row(&mut bytes, &kept.row, kept.end)?,
+            Some(kept) => {
+                codec::put_row(&mut bytes, &kept.row, kept.end)?;
+                bytes.extend(kept.bytes.to_le_bytes());
+            }
             None => codec::put_text(&mut bytes, run.as_str()),
         }
     }
@@ -155,12 +185,17 @@ fn checksum(chain: u32, length: [u8; 4], body: &[u8]) -> u32 {
 }
 
 /// Follows the frames. Returns how many bytes are whole, the checksum of the last frame and its commit.
-fn replay(path: &Path, bytes: &[u8], runs: &mut Runs) -> Result<(usize, u32, u64), JournalError> {
-    let magic = MAGIC.len();
-    if bytes.get(..magic) != Some(&MAGIC[..]) {
+fn replay(
+    path: &Path,
+    bytes: &[u8],
+    sized: bool,
+    runs: &mut Runs,
+) -> Result<(usize, u32, u64), JournalError> {
+    let magic = if sized { MAGIC } else { UNSIZED };
+    if !bytes.starts_with(magic) {
         return Err(damaged(path, "does not begin as it should"));
     }
-    let (mut at, mut chain, mut commit) = (magic, crc32c::crc32c(MAGIC), 0);
+    let (mut at, mut chain, mut commit) = (magic.len(), crc32c::crc32c(magic), 0);
     while at < bytes.len() {
         let mut reader = Reader(&bytes[at..]);
         let found = (|| {
@@ -171,7 +206,7 @@ fn replay(path: &Path, bytes: &[u8], runs: &mut Runs) -> Result<(usize, u32, u64
         })();
         match found {
             Some((size, sum, true, body)) => {
-                commit = apply(body, commit, runs)
+                commit = apply(body, commit, sized, runs)
                     .ok_or_else(|| damaged(path, format!("says nothing sensible at byte {at}")))?;
                 (at, chain) = (at + size, sum);
             }
@@ -186,13 +221,14 @@ fn replay(path: &Path, bytes: &[u8], runs: &mut Runs) -> Result<(usize, u32, u64
 }
 
 /// Applies the body of a frame and returns its commit.
-fn apply(body: &[u8], before: u64, runs: &mut Runs) -> Option<u64> {
+fn apply(body: &[u8], before: u64, sized: bool, runs: &mut Runs) -> Option<u64> {
     let mut reader = Reader(body);
     let commit = u64::from_le_bytes(reader.array()?);
     while !reader.0.is_empty() {
         if reader.array()? == [1] {
             let (row, end) = reader.row()?;
-            runs.insert(row.run.clone(), Kept { row, end });
+            let bytes = if sized { u64::from_le_bytes(reader.array()?) } else { 0 };
+            runs.insert(row.run.clone(), Kept { row, end, bytes });
         } else {
             runs.remove(reader.text()?);
         }

@@ -13,14 +13,16 @@ mod tests;
 mod writer;
 
 use super::committer::{Append, Committer};
-use super::{Journal, JournalError, Record, RunFilter, RunRow, VerifyReport};
+use super::{Journal, JournalError, MAX_LIMIT, Record, RunFilter, RunRow, SizedRow, Usage, VerifyReport};
 use crate::bell::Bell;
 use crate::id::RunId;
 use async_trait::async_trait;
 use ends::{Changes, Ends, Kept, Runs};
 use guard::Store;
+use jiff::Timestamp;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -103,6 +105,11 @@ fn catch_up(store: &Store, ends: &mut Ends, runs: &mut Runs, path: &Path) -> Res
         }
         ahead = (commit > ends.commit()).then_some((commit, changes));
     }
+    if ends.lacks_sizes() {
+        for (run, kept) in runs.iter_mut() {
+            kept.bytes = read::size(store, run)?;
+        }
+    }
     ends.settle(runs)?;
     if let Some((commit, changes)) = ahead {
         ends.append(commit, &changes)?;
@@ -151,6 +158,36 @@ impl Shared {
         };
         let rows = rows.rev().map(|(_, kept)| &kept.row).filter(|row| filter.admits(row));
         rows.take(limit).cloned().collect()
+    }
+
+    fn unfinished(&self, after: Option<RunId>, limit: usize) -> Vec<(RunId, u64)> {
+        let state = self.state();
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = state.runs.range((behind, Bound::Unbounded));
+        let goes_on = rest.filter(|(_, kept)| kept.row.finished_at.is_none());
+        goes_on.take(limit.min(MAX_LIMIT)).map(|(run, kept)| (run.clone(), kept.end.seq)).collect()
+    }
+
+    /// Runs that have ended behind `after`, those first that ended first, with their sizes.
+    fn ended(&self, after: Option<&(Timestamp, RunId)>, limit: usize) -> Vec<(RunId, u64)> {
+        let state = self.state();
+        let ended =
+            state.runs.iter().filter_map(|(run, kept)| Some((kept.row.finished_at?, run, kept.bytes)));
+        let mut ended: Vec<_> = ended
+            .filter(|(at, run, _)| after.is_none_or(|(then, behind)| (at, *run) > (then, behind)))
+            .collect();
+        // A few of very many are asked for after every run.
+        if limit < ended.len() {
+            ended.select_nth_unstable(limit);
+            ended.truncate(limit);
+        }
+        ended.sort_unstable();
+        ended.into_iter().map(|(_, run, bytes)| (run.clone(), bytes)).collect()
+    }
+
+    fn usage(&self) -> Usage {
+        let state = self.state();
+        Usage { runs: state.runs.len() as u64, bytes: state.runs.values().map(|kept| kept.bytes).sum() }
     }
 
     fn runs(&self) -> Vec<RunId> {
@@ -204,6 +241,30 @@ impl Journal for SledJournal {
 
     async fn list(&self, filter: RunFilter, limit: usize) -> Result<Vec<RunRow>, JournalError> {
         self.ask(move |shared| read::list(shared, &filter, limit)).await
+    }
+
+    async fn unfinished(
+        &self,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<(RunId, u64)>, JournalError> {
+        self.ask(move |shared| Ok(shared.unfinished(after, limit))).await
+    }
+
+    async fn ended(
+        &self,
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<SizedRow>, JournalError> {
+        self.ask(move |shared| read::ended(shared, after.as_ref(), limit)).await
+    }
+
+    async fn usage(&self) -> Result<Usage, JournalError> {
+        self.ask(|shared| Ok(shared.usage())).await
+    }
+
+    async fn stirred(&self, since: u64) -> u64 {
+        self.bell.stirred(since).await
     }
 
     async fn changed(&self, run: &RunId, after_seq: u64) {

@@ -6,7 +6,10 @@ use super::ends::{Changes, Kept};
 use super::guard::Store;
 use crate::id::RunId;
 use crate::journal::envelope::{self, Chain, END_OF_NOTHING, End};
-use crate::journal::{Damage, JournalError, MAX_LIMIT, MAX_READ, Record, RunFilter, RunRow, VerifyReport};
+use crate::journal::{
+    Damage, JournalError, MAX_LIMIT, MAX_READ, Record, RunFilter, RunRow, SizedRow, VerifyReport,
+};
+use jiff::Timestamp;
 
 /// The value under `prefix`, joined and held against its checksum. None where there is none; whoever asks knows what a
 /// broken one means.
@@ -23,8 +26,30 @@ pub(super) fn value(store: &Store, prefix: &[u8]) -> Result<Option<Option<Vec<u8
     Ok(Some(codec::joined(&whole).map(<[u8]>::to_vec)))
 }
 
+/// A run as its row in sled says: all that is kept outside of it, but for its size.
+#[derive(Debug, PartialEq)]
+struct Stored {
+    row: RunRow,
+    end: End,
+}
+
+impl Stored {
+    fn is(&self, kept: &Kept) -> bool {
+        self.row == kept.row && self.end == kept.end
+    }
+}
+
+/// Whether sled and what is kept outside agree about a run.
+fn agree(stored: Option<&Stored>, kept: Option<&Kept>) -> bool {
+    match (stored, kept) {
+        (Some(stored), Some(kept)) => stored.is(kept),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 /// What sled holds of a run, as far as its row says.
-pub(super) fn stored(store: &Store, run: &RunId) -> Result<Option<Kept>, JournalError> {
+fn stored(store: &Store, run: &RunId) -> Result<Option<Stored>, JournalError> {
     let Some(value) = value(store, &codec::row_key(run)).map_err(|error| of(run, error))? else {
         return Ok(None);
     };
@@ -33,7 +58,7 @@ pub(super) fn stored(store: &Store, run: &RunId) -> Result<Option<Kept>, Journal
         let (row, end) = reader.row()?;
         let [seal] = [u32::from_le_bytes(reader.array()?)];
         (row.run == *run && envelope::seal_row(&row, end).is_ok_and(|due| due == seal))
-            .then_some(Kept { row, end })
+            .then_some(Stored { row, end })
     });
     kept.map(Some).ok_or_else(|| lost(run, "its row does not match its checksum"))
 }
@@ -43,9 +68,13 @@ pub(super) fn known(shared: &Shared, run: &RunId) -> Result<Option<Kept>, Journa
     loop {
         let known = shared.known(run);
         let error = match stored(&shared.store, run) {
-            Ok(stored) if stored == known => return Ok(known),
+            Ok(stored) if agree(stored.as_ref(), known.as_ref()) => return Ok(known),
             // The commit under way, or one that broke off, may have written the row before it is acknowledged.
-            Ok(stored) if shared.pending(run).is_some_and(|pending| pending == stored) => return Ok(known),
+            Ok(stored)
+                if shared.pending(run).is_some_and(|pending| agree(stored.as_ref(), pending.as_ref())) =>
+            {
+                return Ok(known);
+            }
             Ok(None) => lost(run, "its row is missing"),
             Ok(Some(_)) if known.is_none() => lost(run, "its row is there, but no run should be"),
             Ok(Some(_)) => lost(run, "its row is not the last one the run had"),
@@ -194,6 +223,34 @@ pub(super) fn list(shared: &Shared, filter: &RunFilter, limit: usize) -> Result<
     Ok(rows)
 }
 
+/// Runs that have ended, those first that ended first, with their sizes.
+pub(super) fn ended(
+    shared: &Shared,
+    after: Option<&(Timestamp, RunId)>,
+    limit: usize,
+) -> Result<Vec<SizedRow>, JournalError> {
+    let mut rows = Vec::new();
+    for (run, bytes) in shared.ended(after, limit.min(MAX_LIMIT)) {
+        // One that was deleted or retried meanwhile is left out.
+        if let Some(kept) = known(shared, &run)?.filter(|kept| kept.row.finished_at.is_some()) {
+            rows.push(SizedRow { row: kept.row, bytes });
+        }
+    }
+    Ok(rows)
+}
+
+/// Bytes of payload in the events of a run, as far as sled has them: what it lost is found when it is read.
+pub(super) fn size(store: &Store, run: &RunId) -> Result<u64, JournalError> {
+    let prefix = codec::events_key(run);
+    let mut bytes = 0;
+    store.walk(&prefix, &prefix, |key, value| {
+        let first = key.get(prefix.len()..).and_then(place_of).is_some_and(|(_, piece)| piece == 0);
+        bytes += if first { codec::payload_size(value).unwrap_or(0) } else { 0 };
+        Ok(true)
+    })?;
+    Ok(bytes)
+}
+
 /// Reads everything, and looks for what no run accounts for.
 pub(super) fn verify(shared: &Shared) -> VerifyReport {
     let mut report = VerifyReport::default();
@@ -248,7 +305,10 @@ pub(super) fn last_commit(store: &Store) -> Result<Option<(u64, Changes)>, Journ
     let mut changes = Changes::new();
     while !reader.0.is_empty() {
         let Some(run) = reader.text().map(RunId::new) else { return Ok(None) };
-        let kept = stored(store, &run)?;
+        let kept = match stored(store, &run)? {
+            Some(Stored { row, end }) => Some(Kept { row, end, bytes: size(store, &run)? }),
+            None => None,
+        };
         changes.insert(run, kept);
     }
     Ok(Some((number, changes)))

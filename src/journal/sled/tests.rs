@@ -108,6 +108,23 @@ async fn a_commit_that_is_only_in_sled_is_caught_up_with() {
 }
 
 #[tokio::test]
+async fn a_journal_of_the_first_format_gets_its_sizes_once() {
+    let home = tempfile::tempdir().unwrap();
+    filled(home.path()).await;
+    let path = home.path().join(DIRECTORY).join("ends");
+    let opened = async || {
+        let journal = SledJournal::open(home.path()).unwrap();
+        (journal.usage().await.unwrap(), journal.ended(None, 10).await.unwrap())
+    };
+    let (usage, ended) = opened().await;
+    assert!(usage.bytes > 0 && ended.iter().map(|run| run.bytes).sum::<u64>() == usage.bytes);
+    ends::write_unsized(&path);
+    assert_eq!(opened().await, (usage, ended.clone()));
+    assert!(std::fs::read(&path).unwrap().starts_with(b"harvest ends 2"));
+    assert_eq!(opened().await, (usage, ended));
+}
+
+#[tokio::test]
 async fn a_snapshot_that_was_being_written_is_no_snapshot() {
     let home = tempfile::tempdir().unwrap();
     filled(home.path()).await;

@@ -73,7 +73,7 @@ impl Writer {
             Some(changed) => changed.clone(),
             None => read::known(&self.shared, run)?,
         };
-        let mut end = known.map_or(END_OF_NOTHING, |kept| kept.end);
+        let (mut end, mut bytes) = known.map_or((END_OF_NOTHING, 0), |kept| (kept.end, kept.bytes));
         if end.seq != *expected_seq {
             return Err(JournalError::Conflict {
                 run: run.clone(),
@@ -84,6 +84,7 @@ impl Writer {
         let mut puts = Vec::new();
         for record in records {
             end = End { seq: record.seq, seal: envelope::seal(run, end.seal, record)? };
+            bytes += record.payload.len() as u64;
             puts.extend(codec::pieces(&codec::event_key(run, end.seq), &codec::record(record, end.seal)?));
         }
         let mut value = Vec::new();
@@ -92,7 +93,7 @@ impl Writer {
         puts.extend(codec::pieces(&codec::row_key(run), &value));
         // Nothing is in the batch before all of it can be.
         puts.into_iter().for_each(|(key, value)| batch.insert(key, value));
-        changes.insert(run.clone(), Some(Kept { row: row.clone(), end }));
+        changes.insert(run.clone(), Some(Kept { row: row.clone(), end, bytes }));
         Ok(())
     }
 

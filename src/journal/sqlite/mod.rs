@@ -29,6 +29,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use tokio::sync::Semaphore;
 use writer::Writer;
 
@@ -120,6 +121,25 @@ impl Journal for SqliteJournal {
 
     async fn usage(&self) -> Result<Usage, JournalError> {
         self.readers.ask(read::usage).await
+    }
+
+    async fn unfinished(
+        &self,
+        after: Option<RunId>,
+        limit: usize,
+    ) -> Result<Vec<(RunId, u64)>, JournalError> {
+        self.readers.ask(move |db| read::unfinished(db, after.as_ref(), limit)).await
+    }
+
+    async fn stirred(&self, since: u64) -> u64 {
+        let mut stirred = std::pin::pin!(self.bell.stirred(since));
+        let now = std::future::poll_fn(|context| Poll::Ready(stirred.as_mut().poll(context))).await;
+        if let Poll::Ready(rings) = now {
+            return rings;
+        }
+        // It listens now, so the thread begins to look for changes of others. One that is gone changes nothing any more.
+        let _ = self.committer.listen();
+        stirred.await
     }
 
     async fn changed(&self, run: &RunId, after_seq: u64) {

@@ -139,6 +139,27 @@ pub(super) fn list(
     Ok(rows)
 }
 
+/// Runs that have not ended, with the number of their last event. It is asked often and of many: rows are not held
+/// against their checksums, since whoever goes on with a run reads it first.
+pub(super) fn unfinished(
+    connection: &Connection,
+    after: Option<&RunId>,
+    limit: usize,
+) -> Result<Vec<(RunId, u64)>, JournalError> {
+    connection
+        .prepare_cached(
+            "SELECT run, last_seq FROM runs WHERE finished_at IS NULL AND run > ?1 ORDER BY run LIMIT ?2",
+        )
+        .and_then(|mut query| {
+            let after = after.map_or("", RunId::as_str);
+            let found = query.query_map((after, limit.min(MAX_LIMIT) as i64), |row| {
+                Ok((RunId::new(row.get::<_, String>(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
+            })?;
+            found.collect()
+        })
+        .map_err(|error| damaged(None, &error))
+}
+
 /// Where a run stood after `seq`.
 fn end_at(connection: &Connection, run: &RunId, seq: u64) -> Result<End, JournalError> {
     if seq == 0 {
