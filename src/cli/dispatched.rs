@@ -96,8 +96,25 @@ fn hour(at: Timestamp) -> String {
     at.to_zoned(jiff::tz::TimeZone::system()).strftime("at %H:%M:%S").to_string()
 }
 
+/// Gets this process ready for very many runs.
+pub(super) fn make_room() {
+    more_files();
+    few_arenas();
+}
+
+/// Keeps threads to a few heaps between them. By default each gets its own, and none gives back what it needed once:
+/// megabytes a thread in a process that mostly waits.
+fn few_arenas() {
+    #[cfg(target_env = "gnu")]
+    {
+        const ARENAS: libc::c_int = 2;
+        // SAFETY: it sets a number of the allocator's, which is made for being set at any time.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+    }
+}
+
 /// Asks for as many open files as the machine allows this process, within reason.
-pub(super) fn more_files() {
+fn more_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.map_or(FILES_MAX, |maximum| maximum.min(FILES_MAX));

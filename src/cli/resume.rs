@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn resume(app: App, arguments: &Arguments, talk: Talk) -> Outcome {
-    super::dispatched::more_files();
+    super::dispatched::make_room();
     // What a process left that died between the end of a run and the removal of its files.
     if let Err(error) = app.prune_sandboxes().await {
         tracing::warn!("files of ended runs were not removed: {error}");

@@ -22,7 +22,7 @@ pub(super) async fn serve(app: App, arguments: &Arguments, talk: Talk) -> Outcom
         exit_code: 4,
         message: format!("another `harvest serve` works on {} already", app.home().path().display()),
     })?;
-    super::dispatched::more_files();
+    super::dispatched::make_room();
     if let Err(error) = app.prune_sandboxes().await {
         tracing::warn!("files of ended runs were not removed: {error}");
     }

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Runs that are being read from the journal at a time: it bounds what a start with very many runs takes.
-const LOADING_MAX: usize = 32;
+const LOADING_MAX: usize = 8;
 /// News that wait to be heard. Drivers wait behind it.
 const NEWS_MAX: usize = 256;
 /// Pause between two looks at what is unfinished. A look reads a line of each such run.

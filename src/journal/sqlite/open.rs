@@ -16,8 +16,10 @@ use std::time::Duration;
 const APPLICATION: i64 = 0x6872_7674;
 /// How long a connection waits for another process before it says that the journal is busy.
 const BUSY: Duration = Duration::from_secs(5);
-/// Pages the writer's and each reader's cache may take, in KiB (SQLite counts KiB as negative numbers).
-const CACHE_KIB: i64 = -8 * 1024;
+/// Pages the writer's cache may take, in KiB (SQLite counts KiB as negative numbers).
+const WRITER_CACHE_KIB: i64 = -8 * 1024;
+/// The same of each reader: there are several, and what they read again the machine's own cache has.
+const READER_CACHE_KIB: i64 = -512;
 /// The write-ahead log is cut to this many bytes once it was copied into the file.
 const WAL_LEFTOVER: i64 = 16 << 20;
 
@@ -180,12 +182,12 @@ fn open(path: &Path) -> Result<Connection, JournalError> {
 
 /// Opens a connection that only reads.
 pub(super) fn reader(path: &Path) -> Result<Connection, JournalError> {
-    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB)
 }
 
 /// Opens a connection that writes, whatever the file is.
 pub(super) fn connect_to_write(path: &Path) -> Result<Connection, JournalError> {
-    connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)
 }
 
 /// Opens a copy of a journal that nobody else knows of.
@@ -197,7 +199,7 @@ pub(super) fn copy(path: &Path) -> Result<Connection, JournalError> {
     Ok(connection)
 }
 
-fn connect(path: &Path, access: OpenFlags) -> Result<Connection, JournalError> {
+fn connect(path: &Path, access: OpenFlags, cache_kib: i64) -> Result<Connection, JournalError> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .and_then(|connection| {
             connection.busy_timeout(BUSY)?;
@@ -206,7 +208,7 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, JournalError> {
             connection.pragma_update(None, "cell_size_check", true)?;
             connection.pragma_update(None, "trusted_schema", false)?;
             connection.pragma_update(None, "foreign_keys", true)?;
-            connection.pragma_update(None, "cache_size", CACHE_KIB)?;
+            connection.pragma_update(None, "cache_size", cache_kib)?;
             Ok(connection)
         })
         .map_err(|error| unavailable(&error))?;
