@@ -90,12 +90,18 @@ fn detached(home: &Home, file: &PathBuf) -> String {
     text(&output.stdout).trim().to_owned()
 }
 
-/// Init processes of sandboxes whose state lies in this home.
+/// Sandboxes of this home that have processes: they hold a lock as long as they do.
 fn sandboxes_of(home: &Home) -> usize {
-    let name = home.path().display().to_string();
-    let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let mounts = all.filter_map(|entry| std::fs::read_to_string(entry.path().join("mountinfo")).ok());
-    mounts.filter(|mounts| mounts.contains(&format!("{name}/sandboxes/"))).count()
+    let Ok(entries) = std::fs::read_dir(home.path().join("sandboxes")) else { return 0 };
+    let locks = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|it| it == "lock"));
+    let held = |path: &PathBuf| {
+        std::fs::File::open(path)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+    };
+    locks.filter(held).count()
 }
 
 #[test]
