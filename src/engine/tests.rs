@@ -2,6 +2,7 @@
 
 mod dispatcher;
 mod groups;
+mod meddled;
 mod sub_runs;
 
 use super::*;
