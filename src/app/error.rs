@@ -58,7 +58,7 @@ impl AppError {
             ) => 4,
             Self::Engine(EngineError::Unprepared { error, .. }) if error.kind == ErrorKind::AUTH_ERROR => 3,
             Self::Engine(EngineError::Unprepared { .. }) => 4,
-            Self::Engine(EngineError::Broken { .. }) => 70,
+            Self::Engine(EngineError::Broken { .. } | EngineError::Failed(_)) => 70,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 /// Runs that are being read from the journal at a time: it bounds what a start with very many runs takes.
@@ -118,12 +118,12 @@ struct Driven {
 enum Standing {
     /// It is in `ready`, with what is left of it.
     Ready { lease: Lease, rest: Option<Rest>, tries: u32 },
-    /// A task drives it, which has its lease.
-    Driven { tries: u32 },
+    /// This task drives it, which has its lease.
+    Driven { task: Id, tries: u32 },
     /// It is put aside.
     Rests { lease: Lease, rest: Rest },
-    /// It could not go on, whatever is journalled where its events cannot be read.
-    Stuck { lease: Lease, seq: Option<u64>, again: Timestamp, tries: u32 },
+    /// It could not go on. Its last event is `None` where its events or its lease are what is wrong.
+    Stuck { lease: Option<Lease>, seq: Option<u64>, again: Timestamp, tries: u32 },
     /// Another process has its lease.
     Elsewhere,
     /// It is a step of this run, which drives it.
@@ -134,6 +134,8 @@ enum Standing {
 enum Happened {
     Told(Told),
     Driven(Driven),
+    /// A task failed.
+    Failed(Id),
     /// There is room for one more to be loaded.
     Room(OwnedSemaphorePermit),
     Stirred(u64),
@@ -195,6 +197,7 @@ impl Dispatcher {
             match self.happened().await {
                 Happened::Told(told) => return Ok(Some(told.into())),
                 Happened::Driven(driven) => self.driven = Some(driven),
+                Happened::Failed(task) => self.fail(task),
                 Happened::Room(permit) => self.begin(permit),
                 Happened::Stirred(now) => {
                     self.stirred = now;
@@ -213,8 +216,7 @@ impl Dispatcher {
             Some(told) = self.told.recv() => Happened::Told(told),
             Some(driven) = self.driving.join_next() => match driven {
                 Ok(driven) => Happened::Driven(driven),
-                // A panic of the driver is a bug in harvest, and was reported; its lease went with it.
-                Err(_) => Happened::Look,
+                Err(error) => Happened::Failed(error.id()),
             },
             Ok(permit) = self.loading.clone().acquire_owned(), if !self.ready.is_empty() => Happened::Room(permit),
             now = self.engine.journal.stirred(self.stirred), if !soon => Happened::Stirred(now),
@@ -260,7 +262,7 @@ impl Dispatcher {
         for (run, seq) in unfinished {
             match self.table.get(&run) {
                 None | Some(Standing::Elsewhere) if self.scope == Scope::Everything || !self.looked => {
-                    self.take(run);
+                    self.take(run, 0);
                 }
                 Some(Standing::Rests { rest, .. }) if rest.seq != seq => self.wake(run),
                 Some(Standing::Stuck { seq: Some(then), .. }) if *then != seq => self.wake(run),
@@ -289,18 +291,44 @@ impl Dispatcher {
     }
 
     /// Takes up a run that stands nowhere, unless another process drives it.
-    fn take(&mut self, run: RunId) {
+    fn take(&mut self, run: RunId, tries: u32) {
         match self.leases.take(&run) {
             Ok(Some(lease)) => {
-                self.table.insert(run.clone(), Standing::Ready { lease, rest: None, tries: 0 });
+                self.table.insert(run.clone(), Standing::Ready { lease, rest: None, tries });
                 self.ready.push_back(run);
             }
             Ok(None) => _ = self.table.insert(run, Standing::Elsewhere),
             Err(error) => {
                 let error = EngineError::Lease { run: run.clone(), why: error.to_string() };
-                self.table.insert(run.clone(), Standing::Elsewhere);
-                self.news.push_back(News::Stuck { run, error, again: None });
+                self.stick(run, None, None, error, tries);
             }
+        }
+    }
+
+    /// Tells that a run cannot go on, and tries it again later where later is part of the work.
+    fn stick(&mut self, run: RunId, lease: Option<Lease>, seq: Option<u64>, error: EngineError, tries: u32) {
+        if self.scope == Scope::Interrupted {
+            self.table.remove(&run);
+            return self.news.push_back(News::Stuck { run, error, again: None });
+        }
+        let [first, longest] = STUCK_PAUSES;
+        let pause = first.checked_mul(1 << tries.min(16)).unwrap_or(longest).min(longest);
+        let again = self.engine.clock.now().saturating_add(pause).unwrap_or(Timestamp::MAX);
+        self.due.insert((again, run.clone()));
+        self.table.insert(run.clone(), Standing::Stuck { lease, seq, again, tries: tries + 1 });
+        self.news.push_back(News::Stuck { run, error, again: Some(again) });
+    }
+
+    /// What becomes of a run whose task has failed, and its lease with it: that is a bug in harvest.
+    fn fail(&mut self, failed: Id) {
+        let of_task = |standing: &Standing| match standing {
+            Standing::Driven { task, tries } if *task == failed => Some(*tries),
+            _ => None,
+        };
+        let found = self.table.iter().find_map(|(run, standing)| Some((run.clone(), of_task(standing)?)));
+        if let Some((run, tries)) = found {
+            let error = EngineError::Failed(run.clone());
+            self.stick(run, None, None, error, tries);
         }
     }
 
@@ -311,9 +339,10 @@ impl Dispatcher {
                 let due = rest.until;
                 (Standing::Ready { lease, rest: Some(rest), tries: 0 }, due)
             }
-            Some(Standing::Stuck { lease, again, tries, .. }) => {
+            Some(Standing::Stuck { lease: Some(lease), again, tries, .. }) => {
                 (Standing::Ready { lease, rest: None, tries }, Some(again))
             }
+            Some(Standing::Stuck { lease: None, tries, .. }) => return self.take(run, tries),
             Some(other) => return drop(self.table.insert(run, other)),
             None => return,
         };
@@ -350,12 +379,12 @@ impl Dispatcher {
         let Some(run) = self.ready.pop_front() else { return };
         match self.table.remove(&run) {
             Some(Standing::Ready { lease, rest, tries }) => {
-                self.table.insert(run.clone(), Standing::Driven { tries });
-                let (engine, tell) = (self.engine.clone(), self.tell.clone());
-                self.driving.spawn(async move {
-                    let progress = Driver::advance(engine, run.clone(), rest, tell, permit).await;
-                    Driven { run, lease, progress }
+                let (engine, tell, id) = (self.engine.clone(), self.tell.clone(), run.clone());
+                let task = self.driving.spawn(async move {
+                    let progress = Driver::advance(engine, id.clone(), rest, tell, permit).await;
+                    Driven { run: id, lease, progress }
                 });
+                self.table.insert(run, Standing::Driven { task: task.id(), tries });
             }
             Some(other) => _ = self.table.insert(run, other),
             None => {}
@@ -366,7 +395,7 @@ impl Dispatcher {
     fn settle(&mut self, driven: Driven) {
         let Driven { run, lease, progress } = driven;
         let tries = match self.table.remove(&run) {
-            Some(Standing::Driven { tries }) => tries,
+            Some(Standing::Driven { tries, .. }) => tries,
             _ => 0,
         };
         // What was journalled since it was put aside was not looked at, and its steps are free where it has ended.
@@ -384,15 +413,7 @@ impl Dispatcher {
                 drop(lease);
                 self.table.insert(run, Standing::StepOf(parent));
             }
-            Progress::Stuck { seq, error } if self.scope == Scope::Everything => {
-                let [first, longest] = STUCK_PAUSES;
-                let pause = first.checked_mul(1 << tries.min(16)).unwrap_or(longest).min(longest);
-                let again = self.engine.clock.now().saturating_add(pause).unwrap_or(Timestamp::MAX);
-                self.due.insert((again, run.clone()));
-                self.table.insert(run.clone(), Standing::Stuck { lease, seq, again, tries: tries + 1 });
-                self.news.push_back(News::Stuck { run, error, again: Some(again) });
-            }
-            Progress::Stuck { error, .. } => self.news.push_back(News::Stuck { run, error, again: None }),
+            Progress::Stuck { seq, error } => self.stick(run, Some(lease), seq, error, tries),
         }
     }
 }

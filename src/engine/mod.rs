@@ -103,6 +103,9 @@ pub enum EngineError {
         /// What is wrong.
         why: String,
     },
+    /// What drove it failed.
+    #[error("what drove run {0} failed: this is a bug in harvest")]
+    Failed(RunId),
     /// Its lease cannot be taken.
     #[error("the lease of run {run} cannot be taken: {why}")]
     Lease {

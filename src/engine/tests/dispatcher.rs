@@ -34,12 +34,17 @@ impl Clock for Set {
 struct Lacking {
     times: AtomicU32,
     asked: AtomicU32,
+    /// How often it is a bug instead.
+    panics: AtomicU32,
 }
 
 #[async_trait]
 impl Preparer for Lacking {
     async fn prepare(&self, _: &RunId, _: &RunStarted) -> Result<Surroundings, StepError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        let panics =
+            self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1));
+        assert!(panics.is_err(), "a bug");
         match self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1)) {
             Ok(_) => Err(StepError::new(ErrorKind::AUTH_ERROR, "secret `token` has no value")),
             Err(_) => Ok(Surroundings::default()),
@@ -192,6 +197,19 @@ async fn a_run_that_cannot_go_on_is_tried_again_ever_less_often() {
     // What happens to it is another reason.
     assert!(home.engine.cancel(&lacking, None).await.unwrap());
     assert_eq!(next_end(&mut dispatcher).await, (lacking, Ok(Outcome::Cancelled)));
+}
+
+#[tokio::test]
+async fn a_driver_that_fails_takes_nothing_with_it() {
+    let home = Home::new();
+    home.preparer.panics.store(1, Ordering::SeqCst);
+    let run = home.begin(&[("a", step("make"))]).await;
+    let mut dispatcher = home.dispatcher(Scope::Everything);
+    let (stuck, why) = next_end(&mut dispatcher).await;
+    assert_eq!(stuck, run);
+    insta::assert_snapshot!(why.unwrap_err().replace(run.as_str(), "RUN"), @"what drove run RUN failed: this is a bug in harvest");
+    home.clock.forward(SignedDuration::from_secs(5));
+    assert_eq!(next_end(&mut dispatcher).await, (run, Ok(Outcome::Succeeded)));
 }
 
 #[tokio::test]
