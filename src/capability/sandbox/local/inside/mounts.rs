@@ -196,7 +196,15 @@ fn make_mount_point(mount: &OwnedFd, target: &str) -> io::Result<()> {
     if let Some(parent) = Path::new(target).parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::OpenOptions::new().create(true).append(true).open(target).map(drop)
+    let make = || fs::OpenOptions::new().create(true).append(true).open(target).map(drop);
+    match make() {
+        // A link to what is made while a machine starts, as images have it for their name servers.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::read_link(target).is_ok() => {
+            fs::remove_file(target)?;
+            make()
+        }
+        made => made,
+    }
 }
 
 /// Attaches /proc and /dev and masks what they tell about the rest of the machine.

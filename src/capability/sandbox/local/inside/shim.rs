@@ -241,19 +241,19 @@ struct Account {
     home: String,
 }
 
-/// User and group by name or number (`user`, `1000`, `1000:1000`), as the sandbox's own `/etc/passwd` has them.
+/// User by name or number, with a group where one is given (`user`, `1000`, `user:group`, `1000:1000`), as the sandbox's
+/// own `/etc/passwd` and `/etc/group` have them.
 fn find_user(user: &str) -> Result<Account, Failure> {
-    let bare = |uid, gid| Account { uid, gid, home: "/".into() };
-    if let Some((uid, gid)) = user.split_once(':')
-        && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
-    {
-        return Ok(bare(uid, gid));
+    let (user, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
+    let mut account = find_account(user)?;
+    if let Some(group) = group {
+        account.gid = find_group(group)?;
     }
-    let mut accounts = String::new();
-    if let Ok(file) = fs::File::open("/etc/passwd") {
-        drop(file.take(ACCOUNTS_LIMIT).read_to_string(&mut accounts));
-    }
-    for line in accounts.lines() {
+    Ok(account)
+}
+
+fn find_account(user: &str) -> Result<Account, Failure> {
+    for line in table("/etc/passwd").lines() {
         let mut fields = line.split(':');
         if let (Some(name), Some(uid), Some(gid)) = (fields.next(), fields.nth(1), fields.next())
             && (name == user || uid == user)
@@ -262,7 +262,30 @@ fn find_user(user: &str) -> Result<Account, Failure> {
             return Ok(Account { uid, gid, home: fields.nth(1).unwrap_or("/").into() });
         }
     }
-    user.parse().map(|uid| bare(uid, uid)).map_err(|_| {
+    user.parse().map(|uid| Account { uid, gid: uid, home: "/".into() }).map_err(|_| {
         Failure::new(ErrorKind::NOT_FOUND, format!("there is no user `{user}` in the sandbox's /etc/passwd"))
     })
+}
+
+fn find_group(group: &str) -> Result<u32, Failure> {
+    for line in table("/etc/group").lines() {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(gid)) = (fields.next(), fields.nth(1))
+            && name == group
+            && let Ok(gid) = gid.parse()
+        {
+            return Ok(gid);
+        }
+    }
+    group.parse().map_err(|_| {
+        Failure::new(ErrorKind::NOT_FOUND, format!("there is no group `{group}` in the sandbox's /etc/group"))
+    })
+}
+
+fn table(path: &str) -> String {
+    let mut text = String::new();
+    if let Ok(file) = fs::File::open(path) {
+        drop(file.take(ACCOUNTS_LIMIT).read_to_string(&mut text));
+    }
+    text
 }
