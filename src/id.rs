@@ -133,6 +133,14 @@ impl Digest {
     }
 }
 
+impl From<sha2::Sha256> for Digest {
+    /// The digest of all that was fed to it.
+    fn from(hash: sha2::Sha256) -> Self {
+        use sha2::Digest as _;
+        Self(hash.finalize().into())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", self.hex())

@@ -109,7 +109,7 @@ enum Command {
     Upgrade(upgrade::Arguments),
     /// Run one command in a fresh sandbox.
     Exec(exec::Arguments),
-    /// Build and list images.
+    /// Build, import, pull, export, list and remove images.
     #[command(subcommand)]
     Image(image::Command),
     /// Keep the registry of repositories that workflows work on.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod https;
+pub(crate) mod registry;
 pub(crate) mod repository;
 pub(crate) mod webhook;
 
@@ -12,7 +13,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// What a developer's own environment may say, and no test may hear.
-const OF_THE_DEVELOPER: [&str; 9] = [
+const OF_THE_DEVELOPER: [&str; 10] = [
+    "DOCKER_CONFIG",
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
     "CLAUDE_CODE_OAUTH_TOKEN",
@@ -65,7 +67,9 @@ impl Home {
 
     /// The binary, with nothing of the developer's own environment that could change what it does.
     pub(crate) fn harvest(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_harvest"));
+        // Elsewhere where the tests run as a user who cannot enter the build directory.
+        let binary = std::env::var_os("HARVEST_TEST_LAUNCHER");
+        let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_harvest").into()));
         for variable in OF_THE_DEVELOPER {
             command.env_remove(variable);
         }

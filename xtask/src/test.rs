@@ -6,12 +6,14 @@ use crate::{build, setup, workspace};
 use std::time::Instant;
 
 /// What the tests start beyond what the build needs.
-const NEEDED: [Need; 5] = [
+const NEEDED: [Need; 7] = [
     Need { probe: Probe::Program("git"), package: "git" },
     Need { probe: Probe::Program("cc"), package: "gcc libc6-dev" },
     Need { probe: Probe::Program("npm"), package: "npm" },
     Need { probe: Probe::File("/usr/bin/python3"), package: "python3" },
     Need { probe: Probe::Python("ensurepip, venv"), package: "python3-venv" },
+    Need { probe: Probe::Program("docker-registry"), package: "docker-registry" },
+    Need { probe: Probe::Program("skopeo"), package: "skopeo" },
 ];
 
 /// What is built in only where somebody asks for it is tested all the same.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,6 +193,17 @@ pub struct ImageSpec {
     pub user: Option<String>,
 }
 
+/// An image in a registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImagePull {
+    /// `[REGISTRY/]REPOSITORY[:TAG][@sha256:DIGEST]`, abbreviated as Docker does.
+    pub reference: String,
+    /// Whether to speak plain http with a registry that is not this machine.
+    pub plain_http: bool,
+    /// A `config.json` of Docker's, with credentials in its `auths`.
+    pub auth_file: Option<PathBuf>,
+}
+
 /// An image as `harvest image list` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageInfo {
@@ -227,6 +239,31 @@ pub trait SandboxProvider: Send + Sync {
         name: Option<&str>,
         log: BuildLog,
     ) -> Result<(String, bool)>;
+    /// Makes an image of a root file system (an archive) or of an OCI layout, and names it. Returns its id and whether it
+    /// was there already. `unavailable` where the provider's images do not come from files.
+    async fn import_image(&self, _source: &Path, _name: &str, _log: BuildLog) -> Result<(String, bool)> {
+        Err(no_files("import"))
+    }
+    /// Makes an image of one in a registry, fetching the layers that are missing, and names it, by its reference where no
+    /// name is given. Returns its id and whether it was there already.
+    async fn pull_image(
+        &self,
+        _pull: &ImagePull,
+        _name: Option<&str>,
+        _log: BuildLog,
+    ) -> Result<(String, bool)> {
+        Err(no_files("pull"))
+    }
+    /// Writes an image as an OCI layout: an archive where `target` ends in `.tar`, else a new directory. `invalid` for
+    /// images that stand on this machine's own userland.
+    async fn export_image(&self, _image: &str, _target: &Path, _log: BuildLog) -> Result<()> {
+        Err(no_files("export"))
+    }
+    /// Takes a name away, and with the last one the image; an id goes with all its names. Returns the id of an image that
+    /// is gone. Sandboxes and images made from it keep what they need.
+    async fn remove_image(&self, _image: &str) -> Result<Option<String>> {
+        Err(no_files("remove"))
+    }
     /// Points `name` at an image.
     async fn tag_image(&self, image: &str, name: &str) -> Result<()>;
     /// The id behind a name or id, `None` where there is none.
@@ -235,4 +272,9 @@ pub trait SandboxProvider: Send + Sync {
     async fn list_images(&self) -> Result<Vec<ImageInfo>>;
     /// The volumes that its sandboxes mount.
     fn volumes(&self) -> Arc<dyn super::volume::VolumeStore>;
+}
+
+fn no_files(doing: &str) -> CapabilityError {
+    let message = format!("this provider cannot {doing} images; the local one can");
+    CapabilityError::new(ErrorKind::UNAVAILABLE, message)
 }

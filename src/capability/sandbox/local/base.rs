@@ -1,6 +1,7 @@
 //! The base image `host`: the skeleton of a file tree, and the pieces of this machine's userland shown in it read-only.
 //! Nothing of the host's homes, state, services or configuration beyond the lists below is ever shown.
 
+use super::image::Root;
 use super::plan::{Bind, Ids};
 use super::store::Store;
 use crate::capability::{CapabilityError, Result};
@@ -85,8 +86,20 @@ const SHARED: &[&str] = &[
     "/etc/mime.types",
 ];
 
-/// The pieces of the host in a sandbox; its name servers only where it shares the host's network.
-pub(super) fn binds(host_network: bool) -> Vec<Bind> {
+/// The pieces of the host in a sandbox: its userland where the image stands on it, its name servers only where it shares
+/// the host's network.
+pub(super) fn binds(root: Root, host_network: bool) -> Vec<Bind> {
+    let mut binds = match root {
+        Root::Host => userland(),
+        Root::None => Vec::new(),
+    };
+    if host_network && let Ok(source) = fs::canonicalize("/etc/resolv.conf") {
+        binds.push(Bind { source, target: "/etc/resolv.conf".into(), required: false });
+    }
+    binds
+}
+
+fn userland() -> Vec<Bind> {
     let bind = |path: &str, required| Bind { source: path.into(), target: path.into(), required };
     let mut binds = vec![bind("/usr", true)];
     for name in TOP {
@@ -96,9 +109,6 @@ pub(super) fn binds(host_network: bool) -> Vec<Bind> {
         }
     }
     binds.extend(SHARED.iter().filter(|path| Path::new(path).exists()).map(|path| bind(path, false)));
-    if host_network && let Ok(source) = fs::canonicalize("/etc/resolv.conf") {
-        binds.push(Bind { source, target: "/etc/resolv.conf".into(), required: false });
-    }
     binds
 }
 

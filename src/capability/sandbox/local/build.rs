@@ -1,7 +1,7 @@
 //! Builds images: a layer for what is copied in, then one per command, each run in a sandbox on the layers before it.
 //! A layer is named by a hash of what made it, so an equal step is never done twice, nor by two processes at once.
 
-use super::image::{HOST, Manifest, check_name};
+use super::image::{HOST, Manifest, Root, check_name};
 use super::instance::LocalSandbox;
 use super::store::{self, Lock};
 use super::{LocalProvider, copy};
@@ -27,8 +27,10 @@ const QUOTE_LIMIT: usize = 4 << 10;
 /// Pause between two looks at a layer that another process builds.
 const WAIT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where nothing can be copied to: shown read-only from the host, or made afresh for each sandbox.
-const CLOSED: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "proc", "sys", "dev"];
+/// Where nothing can be copied to: made afresh for each sandbox.
+const FRESH: &[&str] = &["proc", "sys", "dev"];
+/// Nor here, where these are shown read-only from the host.
+const SHOWN: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 impl LocalProvider {
     /// Builds an image; `true` where every part of it was there already.
@@ -88,7 +90,7 @@ impl LocalProvider {
                 let real = fs::canonicalize(source).map_err(|error| {
                     CapabilityError::io(format!("copy {source} of the host into an image"), &error)
                 })?;
-                Ok((check_target(target)?, real))
+                Ok((check_target(target, manifest.root)?, real))
             })
             .collect::<Result<Vec<(String, PathBuf)>>>()?;
         let (uid, gid) = self.ids.root();
@@ -263,18 +265,22 @@ fn copy_key(parent: &str, copies: &[(String, PathBuf)]) -> io::Result<String> {
 }
 
 /// A path in the image, without its leading slash.
-fn check_target(target: &str) -> Result<String> {
+fn check_target(target: &str, root: Root) -> Result<String> {
     let path = target.trim_matches('/');
     let clean = target.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     let top = path.split('/').next().unwrap_or_default();
-    if clean && !CLOSED.contains(&top) {
+    let closed = match root {
+        Root::Host => [SHOWN, FRESH].concat(),
+        Root::None => FRESH.to_vec(),
+    };
+    if clean && !closed.contains(&top) {
         return Ok(path.into());
     }
     Err(CapabilityError::new(
         ErrorKind::INVALID,
         format!(
             "nothing can be copied to `{target}`: give an absolute path outside /{}, such as /opt/NAME or /app",
-            CLOSED.join(", /")
+            closed.join(", /")
         ),
     ))
 }

@@ -19,9 +19,28 @@ pub(super) const HOST: &str = "host";
 /// Longest name of an image, in characters.
 const NAME_LIMIT: usize = 128;
 
+/// What lies beneath the layers of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Root {
+    /// The skeleton of a file tree, with this machine's own userland in it.
+    #[default]
+    Host,
+    /// Nothing: the layers are a whole root file system.
+    None,
+}
+
+impl Root {
+    fn is_host(&self) -> bool {
+        *self == Self::Host
+    }
+}
+
 /// What a sandbox is made from. Equal manifests are one image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
+    #[serde(default, skip_serializing_if = "Root::is_host")]
+    pub(super) root: Root,
     /// Names of layers, topmost first, without the base.
     pub(super) layers: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
@@ -65,7 +84,9 @@ impl Images {
                 format!("layer {} of the image is gone; build the image again", missing.display()),
             ));
         }
-        lower.push(base::layer(&self.store, self.ids)?);
+        if manifest.root == Root::Host {
+            lower.push(base::layer(&self.store, self.ids)?);
+        }
         Ok(lower)
     }
 
@@ -86,17 +107,25 @@ impl Images {
 
     /// The image behind a name or an id.
     pub(super) fn manifest(&self, image: &str) -> Result<Manifest> {
+        Ok(self.dated(image)?.0)
+    }
+
+    /// The image behind a name or an id, and when it was made; `host` is always as old as it can be.
+    pub(super) fn dated(&self, image: &str) -> Result<(Manifest, jiff::Timestamp)> {
         let missing = || {
             CapabilityError::new(
                 ErrorKind::NOT_FOUND,
-                format!("there is no image `{image}`; build it with `harvest image build`, or use `{HOST}`"),
+                format!(
+                    "there is no image `{image}`; make it with `harvest image build`, `import` or `pull`, or use `{HOST}`"
+                ),
             )
         };
         let id = self.find(image)?.ok_or_else(missing)?;
         if id == HOST {
-            return Ok(Manifest::default());
+            return Ok((Manifest::default(), jiff::Timestamp::UNIX_EPOCH));
         }
-        Ok(self.load(&self.path(&id).ok_or_else(missing)?)?.manifest)
+        let stored = self.load(&self.path(&id).ok_or_else(missing)?)?;
+        Ok((stored.manifest, stored.created_at))
     }
 
     /// Saves a manifest whose layers are on disk. Returns its id and whether it was there before.
@@ -121,18 +150,59 @@ impl Images {
     /// Points a name at an image.
     pub(super) fn tag(&self, image: &str, name: &str) -> Result<()> {
         check_name(name)?;
+        let _lock = self.lock_names()?;
         let id = self.find(image)?.ok_or_else(|| {
             CapabilityError::new(
                 ErrorKind::NOT_FOUND,
                 format!("there is no image `{image}` to name `{name}`"),
             )
         })?;
+        let mut names = self.names()?;
+        names.insert(name.into(), id);
+        self.write_names(&names)
+    }
+
+    /// Takes a name away, and with the last one the image; an id goes with all its names. Returns the id of an image that
+    /// is gone. Its layers stay for whoever else names them, until they are collected.
+    pub(super) fn remove(&self, image: &str) -> Result<Option<String>> {
+        if image == HOST {
+            let message = format!("`{HOST}` is this machine itself and cannot be removed");
+            return Err(CapabilityError::new(ErrorKind::INVALID, message));
+        }
+        let _lock = self.lock_names()?;
+        let missing = || {
+            let message = format!("there is no image `{image}`: `harvest image list` shows those there are");
+            CapabilityError::new(ErrorKind::NOT_FOUND, message)
+        };
+        let mut names = self.names()?;
+        let id = match names.remove(image) {
+            Some(id) => id,
+            None => self.find(image)?.ok_or_else(missing)?,
+        };
+        if Digest::parse(image).is_some() {
+            names.retain(|_, to| *to != id);
+        }
+        // The names first: what a crash leaves is an image without one, never a name without an image.
+        self.write_names(&names)?;
+        if names.values().any(|to| *to == id) {
+            return Ok(None);
+        }
+        let path = self.path(&id).ok_or_else(missing)?;
+        match fs::remove_file(&path).and_then(|()| fs::File::open(self.store.images())?.sync_all()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", &error)),
+            _ => Ok(Some(id)),
+        }
+    }
+
+    fn lock_names(&self) -> Result<fs::File> {
         let lock = open_lock(&self.store.images().join(".names.lock"))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive)
             .map_err(|errno| failed("name", &errno.into()))?;
-        let mut names = self.names()?;
-        names.insert(name.into(), id);
-        let json = serde_json::to_vec_pretty(&names).map_err(|error| failed("name", &error.into()))?;
+        Ok(lock)
+    }
+
+    fn write_names(&self, names: &BTreeMap<String, String>) -> Result<()> {
+        let json = serde_json::to_vec_pretty(names).map_err(|error| failed("name", &error.into()))?;
         write_atomically(&self.store.images().join("names"), &json).map_err(|error| failed("name", &error))
     }
 

@@ -13,6 +13,7 @@ mod gateway;
 mod image;
 mod inside;
 mod instance;
+mod oci;
 mod plan;
 mod probe;
 mod process;
@@ -21,7 +22,9 @@ mod spawn;
 mod store;
 mod wire;
 
-use super::{BuildLog, ImageInfo, ImageSpec, Isolation, Network, Sandbox, SandboxProvider, SandboxSpec};
+use super::{
+    BuildLog, ImageInfo, ImagePull, ImageSpec, Isolation, Network, Sandbox, SandboxProvider, SandboxSpec,
+};
 use crate::capability::allow_list::AllowList;
 use crate::capability::volume::VolumeStore;
 use crate::capability::volume::directory::DirectoryVolumes;
@@ -172,7 +175,7 @@ impl LocalProvider {
             ids: self.ids,
             lower: self.images.lower(manifest)?,
             directory: self.images.store.prepare_sandbox(&spec.id)?,
-            binds: base::binds(!isolate_network),
+            binds: base::binds(manifest.root, !isolate_network),
             volumes,
             read_only: manifest.read_only.clone(),
             isolate_network,
@@ -347,6 +350,27 @@ impl SandboxProvider for LocalProvider {
         log: BuildLog,
     ) -> Result<(String, bool)> {
         self.build(spec, name, &log).await
+    }
+
+    async fn import_image(&self, source: &Path, name: &str, log: BuildLog) -> Result<(String, bool)> {
+        self.import(source, name, &log).await
+    }
+
+    async fn pull_image(
+        &self,
+        pull: &ImagePull,
+        name: Option<&str>,
+        log: BuildLog,
+    ) -> Result<(String, bool)> {
+        self.pull(pull, name, &log).await
+    }
+
+    async fn export_image(&self, image: &str, target: &Path, log: BuildLog) -> Result<()> {
+        self.export(image, target, &log).await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<Option<String>> {
+        self.images.remove(image)
     }
 
     async fn tag_image(&self, image: &str, name: &str) -> Result<()> {

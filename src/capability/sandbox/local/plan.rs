@@ -10,6 +10,9 @@ pub(super) const RANGE_BASE: u32 = 1_000_000;
 /// Ids in that range.
 pub(super) const RANGE_COUNT: u32 = 65_536;
 
+/// The id inside of what no other id stands for.
+const NOBODY: u32 = 65_534;
+
 /// How user ids inside map to ids of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Ids {
@@ -30,6 +33,24 @@ impl Ids {
         match self {
             Self::Range => (RANGE_BASE, RANGE_BASE),
             Self::Emulated { uid, gid } => (uid, gid),
+        }
+    }
+
+    /// Owner and group on the host of what belongs to these ids inside. Ids that no sandbox has are `nobody`.
+    pub(super) fn outside(self, uid: u64, gid: u64) -> (u32, u32) {
+        let shift = |id| RANGE_BASE + u32::try_from(id).ok().filter(|id| *id < RANGE_COUNT).unwrap_or(NOBODY);
+        match self {
+            Self::Range => (shift(uid), shift(gid)),
+            Self::Emulated { uid, gid } => (uid, gid),
+        }
+    }
+
+    /// Ids inside of what belongs to these on the host.
+    pub(super) fn inside(self, uid: u32, gid: u32) -> (u32, u32) {
+        let shift = |id: u32| id.checked_sub(RANGE_BASE).filter(|id| *id < RANGE_COUNT).unwrap_or(NOBODY);
+        match self {
+            Self::Range => (shift(uid), shift(gid)),
+            Self::Emulated { .. } => (0, 0),
         }
     }
 }

@@ -178,16 +178,27 @@ impl Store {
         build: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         let layer = self.layers().join(name);
-        if layer.is_dir() {
-            return Ok(layer);
+        if !layer.is_dir() {
+            self.stage_layer(|directory| build(directory).map(|()| name.to_owned()))?;
         }
-        let temporary = self.layers().join(unique(".making"));
-        let failed = |error: io::Error| CapabilityError::io(format!("make layer {name}"), &error);
-        fs::create_dir(&temporary).map_err(failed)?;
-        build(&temporary)?;
-        sync_tree(&temporary).map_err(failed)?;
-        publish(&temporary, &layer).map_err(failed)?;
         Ok(layer)
+    }
+
+    /// Makes a layer whose name shows only once it is there: `build` fills a directory and says it. Returns the name.
+    pub(super) fn stage_layer(&self, build: impl FnOnce(&Path) -> Result<String>) -> Result<String> {
+        let temporary = self.layers().join(unique(".making"));
+        let failed = |error: io::Error| CapabilityError::io("make a layer", &error);
+        fs::create_dir(&temporary).map_err(failed)?;
+        let built = build(&temporary).and_then(|name| {
+            sync_tree(&temporary).map_err(failed)?;
+            publish(&temporary, &self.layers().join(&name)).map_err(failed)?;
+            Ok(name)
+        });
+        if built.is_err() {
+            // The error says more than what hinders the cleaning, which is done again at the next start.
+            drop(remove_tree(&temporary));
+        }
+        built
     }
 }
 
