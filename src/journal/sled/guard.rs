@@ -4,14 +4,15 @@
 //! - its flush does not sync the file (it starts the write-back only): [`Store::sync`] does;
 //! - killed while it opens, it leaves `snap.*.generating`, which it takes for a snapshot ever after: removed before;
 //! - it panics on damaged files: every call is caught, and a panic is an error;
-//! - closing waits for a thread of its own that may be dead: not longer than [`CLOSING`].
+//! - closing waits for a thread of its own that may be dead: not longer than [`CLOSING`];
+//! - closed, it may hold its lock until its other threads are done: the next opening waits for them.
 
 use crate::journal::{Damage, JournalError};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// sled's page cache, in bytes.
 const CACHE: u64 = 64 << 20;
@@ -19,6 +20,8 @@ const CACHE: u64 = 64 << 20;
 const FLUSH_EVERY_MS: u64 = 500;
 /// How long closing waits for sled's threads before it leaves them to the end of the process.
 const CLOSING: Duration = Duration::from_secs(10);
+/// How often opening asks again for a lock that the threads of a closed store still hold.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// An open store of sled.
 pub(super) struct Store {
@@ -48,6 +51,7 @@ impl Store {
         let failed = |error: io::Error| {
             JournalError::Unavailable(format!("cannot open the journal {}: {error}", directory.display()))
         };
+        wait_for_lock(&directory.join("db")).map_err(failed)?;
         remove_unfinished_snapshots(directory).map_err(failed)?;
         let config =
             sled::Config::new().path(directory).cache_capacity(CACHE).flush_every_ms(Some(FLUSH_EVERY_MS));
@@ -127,6 +131,23 @@ impl Drop for Store {
             tracing::warn!("sled does not close; what was acknowledged is on the disk");
         }
     }
+}
+
+/// Waits until nobody holds sled's own lock, which sled does not do. Only this process can, since the caller holds the
+/// lock of the whole directory: where it is taken, threads of a store that was just closed are still at work.
+pub(super) fn wait_for_lock(data: &Path) -> io::Result<()> {
+    let data = match File::open(data) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let started = Instant::now();
+    while let Err(TryLockError::WouldBlock) = data.try_lock() {
+        if started.elapsed() > CLOSING {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "it does not close; start harvest again"));
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Ok(())
 }
 
 /// A snapshot that was being written when the process was killed is no snapshot.

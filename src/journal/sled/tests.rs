@@ -34,6 +34,7 @@ async fn what_sled_loses_without_a_word_is_named() {
     let lose = async |change: fn(&::sled::Db)| {
         let home = tempfile::tempdir().unwrap();
         filled(home.path()).await;
+        guard::wait_for_lock(&store(home.path()).join("db")).unwrap();
         let db = ::sled::open(store(home.path())).unwrap();
         change(&db);
         db.flush().unwrap();
@@ -169,4 +170,21 @@ async fn a_second_opening_is_refused_in_one_line() {
     let _journal = SledJournal::open(home.path()).unwrap();
     let busy = SledJournal::open(home.path()).err().unwrap();
     insta::assert_snapshot!(busy, @"another process keeps the journal busy (sled can be used by one process at a time; SQLite by many); try again, or end that process");
+}
+
+#[tokio::test]
+async fn threads_of_a_closed_store_are_waited_for() {
+    let home = tempfile::tempdir().unwrap();
+    filled(home.path()).await;
+    let held = File::open(store(home.path()).join("db")).unwrap();
+    held.lock().unwrap();
+    let path = home.path().to_owned();
+    let (asked, asking) = std::sync::mpsc::channel();
+    let opening = std::thread::spawn(move || {
+        asked.send(()).unwrap();
+        SledJournal::open(&path).map(drop)
+    });
+    asking.recv().unwrap();
+    drop(held);
+    opening.join().unwrap().unwrap();
 }
