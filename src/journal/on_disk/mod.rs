@@ -17,6 +17,9 @@ pub(super) struct Kind {
     open: fn(&Path) -> Result<Arc<dyn Journal>, JournalError>,
     /// The files that are synced before an acknowledgement, as the end of a path, and the call that does it.
     synced: &'static [(&'static str, &'static str)],
+    /// A directory in the home that gets a disk of its own when the power is cut: syncing a file writes what else its file
+    /// system holds, so that a sync which is missing would not show.
+    apart: Option<&'static str>,
     /// What a write says that the size limit of files forbids.
     too_large: &'static str,
 }
@@ -25,6 +28,7 @@ pub(super) const SQLITE: Kind = Kind {
     name: "sqlite",
     open: |home| Ok(Arc::new(SqliteJournal::open(home)?)),
     synced: &[("sync(", "journal.db-wal>")],
+    apart: None,
     too_large: "disk I/O error, SQLite code 778",
 };
 
@@ -34,6 +38,7 @@ pub(super) const SLED: Kind = Kind {
     name: "sled",
     open: |home| Ok(Arc::new(SledJournal::open(home)?)),
     synced: &[("fdatasync(", "journal.sled/store/db>"), ("fdatasync(", "journal.sled/ends>")],
+    apart: Some("journal.sled/store"),
     too_large: r#"Os { code: 27, kind: FileTooLarge, message: "File too large" }"#,
 };
 
