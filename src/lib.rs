@@ -23,6 +23,7 @@ pub mod config;
 pub mod engine;
 pub mod host;
 pub mod id;
+pub mod isolation;
 pub mod journal;
 pub mod lsp;
 pub mod network;

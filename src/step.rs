@@ -1,6 +1,7 @@
 //! What the engine needs done and the host does: one attempt of one step. A leaf: it knows neither of them.
 
 use crate::id::{Digest, RunId, StepRef};
+use crate::network::Network;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -153,6 +154,8 @@ pub struct StepCall {
     pub arguments: Map<String, Value>,
     /// Sandbox parameters (snake_case) and the sandbox of the run each receives.
     pub sandboxes: BTreeMap<String, String>,
+    /// What those sandboxes may reach during the attempt, where that is not what they reach otherwise.
+    pub network: Option<Network>,
     /// Secret slots (snake_case) and the secret of the run each receives.
     pub secrets: BTreeMap<String, String>,
     /// Granted ambient powers.

@@ -9,6 +9,7 @@ mod harness;
 
 use harness::{Home, text};
 use harvest::host::{Components, Library};
+use harvest::isolation::{PARTS, PROVIDERS};
 use harvest::step::ErrorKind;
 use harvest::workflow::cel::{FUNCTIONS, MAX_COST, MAX_EXPRESSION, MAX_NESTING, MAX_VALUE};
 use harvest::workflow::check::{check, mocks};
@@ -347,6 +348,17 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
         "LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);",
     ),
 ];
+
+#[test]
+fn every_level_that_can_be_required_is_in_the_table() {
+    let table = REFERENCE.split("| key | from the weakest to the strongest |\n|---|---|\n").nth(1).unwrap();
+    let said: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    let listed = |words: &[&str]| words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    let mut known: Vec<_> =
+        PARTS.iter().map(|part| format!("| `{}` | {} |", part.name, listed(part.levels))).collect();
+    known.push(format!("| `provider` | one of {} |", listed(&PROVIDERS)));
+    assert_eq!(said, known);
+}
 
 #[test]
 fn every_limit_is_the_one_that_is_set() {

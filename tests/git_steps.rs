@@ -91,6 +91,7 @@ impl Run<'_> {
             function: function.into(),
             arguments,
             sandboxes: BTreeMap::from([("box".into(), "box".into())]),
+            network: None,
             secrets: BTreeMap::new(),
             permissions: Vec::new(),
             timeout: Some(Duration::from_secs(120)),

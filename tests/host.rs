@@ -86,6 +86,7 @@ impl World {
             function: function.into(),
             arguments,
             sandboxes: BTreeMap::from([("box".into(), "box".into())]),
+            network: None,
             secrets: BTreeMap::new(),
             permissions: Vec::new(),
             timeout: Some(Duration::from_secs(60)),
@@ -228,7 +229,7 @@ impl Sandbox for ScriptedSandbox {
     }
 
     fn isolation(&self) -> Isolation {
-        unreachable!("no step asks")
+        Isolation::default()
     }
 
     async fn exec(&self, spec: ExecSpec) -> Result<Box<dyn Process>> {
@@ -291,6 +292,14 @@ impl Sandbox for ScriptedSandbox {
 
 #[async_trait]
 impl SandboxProvider for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    async fn isolation(&self, _: &SandboxSpec) -> Result<Isolation> {
+        unreachable!("no step asks")
+    }
+
     async fn open(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>> {
         self.opened.fetch_add(1, Ordering::SeqCst);
         Ok(Arc::new(ScriptedSandbox { id: spec.id, live: self.live.clone(), signals: self.signals.clone() }))

@@ -9,6 +9,7 @@ mod fix;
 mod hashes;
 pub mod journals;
 mod plan;
+mod require;
 pub mod retention;
 mod schema;
 mod serving;

@@ -1,7 +1,7 @@
 //! What a run of a file would do, be handed and be allowed, before anything runs.
 
 use super::start::Ask;
-use super::{App, AppError, Prepared, StartRequest, setup};
+use super::{App, AppError, Prepared, StartRequest, require, setup};
 use crate::run::{Event, Expected, Run};
 use crate::step::Permission;
 use crate::workflow::Workflow;
@@ -34,6 +34,7 @@ impl App {
         for (name, template) in &workflow.sandboxes {
             let spec = setup::sandbox(&state, name, template)?;
             let seen = seen_in(workflow, name, &self.catalog(&request.file));
+            let isolation = require::foreseen(&**self.provider(), template).await?;
             sandboxes.insert(
                 name.clone(),
                 json!({
@@ -42,6 +43,8 @@ impl App {
                     "volumes": spec.volumes,
                     "env": spec.env.keys().collect::<Vec<_>>(),
                     "secrets_in_commands": seen,
+                    "unmet": template.require.unmet(self.provider().name(), &isolation),
+                    "isolation": isolation,
                 }),
             );
         }
@@ -84,6 +87,9 @@ fn step_json(step: &Step, expected: &Expected, kept: bool) -> Value {
             value["uses"] = json!(call.uses);
             value["component"] = json!({ "name": call.component, "digest": call.digest });
             value["sandboxes"] = json!(call.sandboxes);
+            if let Some(network) = &call.network {
+                value["network"] = json!(network);
+            }
             value["secrets"] = json!(call.secrets);
             value["permissions"] = json!(call.permissions.iter().map(permission).collect::<Vec<_>>());
         }

@@ -67,6 +67,10 @@ impl Ground {
             ..RunSetup::default()
         };
         let workflow = state.workflow();
+        // Where answers stand in for steps, a sandbox may never be opened.
+        if started.mocks.is_empty() {
+            super::require::met(&*self.provider, workflow).await?;
+        }
         for (name, template) in &workflow.sandboxes {
             let mut spec = sandbox(&state, name, template)?;
             spec.id = format!("{run}-{name}");
@@ -84,6 +88,9 @@ impl Ground {
                     spec.image, spec.image
                 );
                 return Err(CapabilityError::new(ErrorKind::NOT_FOUND, message).into());
+            }
+            if !template.require.is_empty() {
+                setup.require.insert(name.clone(), template.require.clone());
             }
             if template.keep {
                 setup.keep.insert(name.clone());
@@ -134,6 +141,7 @@ pub(super) fn sandbox(state: &Run, name: &str, template: &SandboxTemplate) -> Re
         network: template.network.clone(),
         cpu: template.cpu,
         memory: template.memory,
+        disk: template.disk,
         timeout: template.timeout_ms.map(Duration::from_millis),
         workdir: template.workdir.clone(),
         user: template.user.clone(),

@@ -10,8 +10,8 @@ const RULES_LIMIT: usize = 1000;
 /// Ports that a rule without one allows.
 pub const WEB_PORTS: [u16; 2] = [80, 443];
 
-/// Hosts that may be reached: `example.com`, `*.example.com` or `host:port`.
-#[derive(Clone, Debug)]
+/// Hosts that may be reached: `example.com`, `*.example.com` or `host:port`. An empty list allows none.
+#[derive(Clone, Debug, Default)]
 pub struct AllowList(Vec<Rule>);
 
 /// A line of an allow-list.
@@ -124,9 +124,11 @@ fn is_public(address: IpAddr) -> bool {
             if let Some(v4) = v6.to_ipv4_mapped() {
                 return is_public(v4.into());
             }
-            // 64:ff9b::/96 and 2002::/16 carry an IPv4 address that a translator would reach.
+            // 64:ff9b::/96, 2002::/16 and 2001::/32 carry an IPv4 address that a translator would reach.
             let segments = v6.segments();
-            let carries_v4 = segments[0] == 0x2002 || (segments[0] == 0x64 && segments[1] == 0xff9b);
+            let carries_v4 = segments[0] == 0x2002
+                || (segments[0] == 0x64 && segments[1] == 0xff9b)
+                || (segments[0] == 0x2001 && segments[1] == 0);
             (segments[0] & 0xe000) == 0x2000 && !carries_v4
         }
     }
@@ -189,6 +191,7 @@ mod tests {
             "::ffff:127.0.0.1",
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
+            "2001:0:7f00:1::",
         ] {
             assert!(!is_public(private.parse().expect("an address")), "{private}");
         }

@@ -34,6 +34,9 @@ fn print_text(plan: &Value) -> Result<(), Failure> {
             text(&sandbox["image"]),
             text(&sandbox["network"])
         ))?;
+        for unmet in sandbox["unmet"].as_array().into_iter().flatten() {
+            print_line(&format!("  a run would end with exit code 4: {}", text(unmet)))?;
+        }
         for (path, volume) in fields(&sandbox["volumes"]) {
             print_line(&format!("  volume {} at {path}", text(volume)))?;
         }
@@ -69,6 +72,9 @@ fn print_text(plan: &Value) -> Result<(), Failure> {
         }
         for (_, sandbox) in fields(&step["sandboxes"]) {
             print_line(&format!("  works in the sandbox {}", text(sandbox)))?;
+        }
+        if !step["network"].is_null() {
+            print_line(&format!("  reaches meanwhile: network {}", text(&step["network"])))?;
         }
         if let Some(names) = names(&step["permissions"]) {
             print_line(&format!("  may use: {names}"))?;

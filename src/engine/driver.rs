@@ -368,6 +368,7 @@ impl Driver {
             function: call.function.clone(),
             arguments: self.run.arguments(at)?,
             sandboxes: call.sandboxes.clone(),
+            network: call.network.clone(),
             secrets: call.secrets.clone(),
             permissions: call.permissions.clone(),
             timeout: call.attempts.timeout_ms.map(Duration::from_millis),

@@ -77,6 +77,7 @@ fn step(function: &str) -> Step {
         function: function.into(),
         with: IndexMap::new(),
         sandboxes: Default::default(),
+        network: None,
         secrets: Default::default(),
         permissions: vec![],
         attempts: Attempts { retry: Retry { first_ms: 1, ..Retry::default() }, ..Attempts::default() },

@@ -4,6 +4,7 @@ use super::catalog::own_name;
 use super::context::RunContext;
 use super::output::Output;
 use super::process::{Processes, Running};
+use super::refusals::Refusals;
 use crate::capability::sandbox::Chunk;
 use crate::capability::{CapabilityError, Result};
 use crate::step::{ErrorKind, StepCall};
@@ -16,6 +17,7 @@ pub(super) struct Attempt {
     pub(super) call: StepCall,
     pub(super) context: Arc<RunContext>,
     pub(super) output: Arc<Output>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) processes: Processes,
     /// When the attempt is stopped, where it has a limit.
     pub(super) deadline: Option<Instant>,

@@ -1,14 +1,17 @@
 //! What belongs to a run while it runs here: its sandboxes, its secrets, where its files go. Registered by whoever
 //! drives the run, dropped on release.
 
+use super::refusals::Refusals;
+use super::visits::{Visit, Visits};
 use crate::capability::git::GitProvider;
 use crate::capability::mask::Masker;
 use crate::capability::registry::Registry;
-use crate::capability::sandbox::{Sandbox, SandboxProvider, SandboxSpec};
+use crate::capability::sandbox::{Network, RefusalSink, Sandbox, SandboxProvider, SandboxSpec};
 use crate::capability::secret::Secret;
 use crate::capability::stream::StreamStore;
 use crate::capability::{CapabilityError, Result};
 use crate::id::{Digest, RunId};
+use crate::isolation::Require;
 use crate::step::ErrorKind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -33,6 +36,8 @@ pub struct Providers {
 pub struct RunSetup {
     /// The run's sandboxes by their name in the file. Ids are unique on this machine and the same after a restart.
     pub sandboxes: BTreeMap<String, SandboxSpec>,
+    /// What the file demands of them, by the same names; those of which it demands nothing may be absent.
+    pub require: BTreeMap<String, Require>,
     /// Names of sandboxes whose files stay after the run.
     pub keep: BTreeSet<String>,
     /// Values of the secrets that the run has, by their name in the file.
@@ -47,8 +52,20 @@ pub struct RunSetup {
 pub(super) struct SandboxSlot {
     spec: SandboxSpec,
     provider: Arc<dyn SandboxProvider>,
-    opened: Mutex<Option<Arc<dyn Sandbox>>>,
+    /// Shared with the slot of another setup of the run, where that is the same sandbox.
+    opened: Arc<Mutex<Option<Opened>>>,
     keep: bool,
+    name: String,
+    require: Require,
+    /// The attempts that work in it.
+    visits: Arc<Visits>,
+}
+
+/// An open sandbox.
+struct Opened {
+    sandbox: Arc<dyn Sandbox>,
+    /// The policy that is in force there; `None` where setting one was broken off.
+    network: Option<Network>,
 }
 
 impl SandboxSlot {
@@ -56,22 +73,59 @@ impl SandboxSlot {
         &self.spec.id
     }
 
-    /// The sandbox; opened by whichever step comes first, the others wait for it. One that has ended since is opened
-    /// again, and goes on with its files.
+    /// Lets an attempt work in it, until the visit is dropped. Its policy, where it has one of its own, holds meanwhile.
+    /// `conflict` where one with another policy works there.
+    pub(super) fn enter(&self, network: Option<&Network>, refusals: Arc<Refusals>) -> Result<Visit> {
+        self.visits.enter(network.unwrap_or(&self.spec.network), refusals)
+    }
+
+    /// The sandbox, with the policy of who works in it; opened by whichever step comes first, the others wait for it.
+    /// One that has ended since is opened again, and goes on with its files.
     pub(super) async fn open(&self) -> Result<Arc<dyn Sandbox>> {
         let mut opened = self.opened.lock().await;
-        if let Some(sandbox) = opened.as_ref().filter(|sandbox| sandbox.is_open()) {
-            return Ok(sandbox.clone());
+        let now = match &mut *opened {
+            Some(now) if now.sandbox.is_open() => now,
+            slot => slot.insert(self.make().await?),
+        };
+        let wanted = self.visits.network().unwrap_or_else(|| self.spec.network.clone());
+        if now.network.as_ref() != Some(&wanted) {
+            now.network = None;
+            now.sandbox.set_network(wanted.clone()).await?;
+            now.network = Some(wanted);
         }
+        Ok(now.sandbox.clone())
+    }
+
+    async fn make(&self) -> Result<Opened> {
         let sandbox = self.provider.open(self.spec.clone()).await?;
-        *opened = Some(sandbox.clone());
-        Ok(sandbox)
+        self.met_by(&*sandbox).await?;
+        sandbox.on_refusal(self.sink());
+        self.visits.log(&self.name, &sandbox.isolation());
+        Ok(Opened { sandbox, network: Some(self.spec.network.clone()) })
+    }
+
+    /// Ends a sandbox that is held in less well than the file demands; the run was let through on what the provider had
+    /// foreseen.
+    async fn met_by(&self, sandbox: &dyn Sandbox) -> Result<()> {
+        let unmet = self.require.unmet(self.provider.name(), &sandbox.isolation());
+        if unmet.is_empty() {
+            return Ok(());
+        }
+        sandbox.terminate().await?;
+        let message = format!("sandbox `{}`: {}", self.name, unmet.join("; "));
+        Err(CapabilityError::new(ErrorKind::UNAVAILABLE, message))
+    }
+
+    /// Tells those who work in the sandbox of refused connections.
+    fn sink(&self) -> RefusalSink {
+        let (visits, name) = (self.visits.clone(), self.name.clone());
+        Arc::new(move |refused| visits.refused(&name, refused))
     }
 
     /// Ends its processes, if it has any.
     pub(super) async fn terminate(&self) -> Result<()> {
         match self.opened.lock().await.take() {
-            Some(sandbox) => sandbox.terminate().await,
+            Some(opened) => opened.sandbox.terminate().await,
             None => Ok(()),
         }
     }
@@ -104,7 +158,10 @@ impl RunContext {
         let slot = |(name, spec): (String, SandboxSpec)| {
             let keep = setup.keep.contains(&name);
             let provider = providers.sandboxes.clone();
-            (name, Arc::new(SandboxSlot { spec, provider, opened: Mutex::default(), keep }))
+            let require = setup.require.get(&name).cloned().unwrap_or_default();
+            let (opened, visits) = (Arc::default(), Arc::default());
+            let slot = SandboxSlot { spec, provider, opened, keep, name: name.clone(), require, visits };
+            (name, Arc::new(slot))
         };
         Ok(Self {
             run,
@@ -122,12 +179,19 @@ impl RunContext {
         let mut revised = Self::new(self.run.clone(), setup, self.providers.clone())?;
         for (name, slot) in &mut revised.sandboxes {
             let Some(old) = self.sandboxes.get(name) else { continue };
-            let open = old.opened.lock().await.clone();
+            let open = old.opened.lock().await.is_some();
             // Whatever its image is called now: one that is open was made from what it was called then.
-            let image = if open.is_some() { &old.spec.image } else { &slot.spec.image };
+            let image = if open { &old.spec.image } else { &slot.spec.image };
             if (SandboxSpec { image: image.clone(), ..slot.spec.clone() }) == old.spec {
-                let (spec, provider, keep) = (old.spec.clone(), old.provider.clone(), slot.keep);
-                *slot = Arc::new(SandboxSlot { spec, provider, opened: Mutex::new(open), keep });
+                *slot = Arc::new(SandboxSlot {
+                    spec: old.spec.clone(),
+                    provider: old.provider.clone(),
+                    opened: old.opened.clone(),
+                    keep: slot.keep,
+                    name: name.clone(),
+                    require: slot.require.clone(),
+                    visits: old.visits.clone(),
+                });
             }
         }
         Ok(revised)

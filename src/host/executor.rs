@@ -7,12 +7,13 @@ use super::context::{Providers, RunContext, RunSetup};
 use super::instance::{self, State};
 use super::output::Output;
 use super::process::Processes;
+use super::refusals::Refusals;
 use super::types::Declared;
 use crate::capability::Result;
 use crate::id::{Digest, RunId};
 use crate::step::{ErrorKind, Executor, Permission, StepCall, StepError, StepResult};
 use async_trait::async_trait;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -115,10 +116,22 @@ impl Executor for HostExecutor {
                     return Err(StepError::new(ErrorKind::INVALID, message));
                 }
             };
-        let output = Output::new(call.run.clone(), call.at.clone(), call.attempt, context.masker.clone());
+        let output =
+            Arc::new(Output::new(call.run.clone(), call.at.clone(), call.attempt, context.masker.clone()));
+        let refusals = Arc::new(Refusals::new(output.clone(), call.network.clone()));
+        // Left only once the attempt has ended, with everything that it ran.
+        let _visits = call
+            .sandboxes
+            .values()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(|name| context.sandbox(name)?.enter(call.network.as_ref(), refusals.clone()))
+            .collect::<Result<Vec<_>>>()
+            .map_err(|error| StepError::new(error.kind, error.message))?;
         let attempt = Arc::new(Attempt {
             deadline: call.timeout.map(|timeout| started + timeout),
-            output: Arc::new(output),
+            output,
+            refusals: refusals.clone(),
             processes: Processes::default(),
             named_slots,
             created: Mutex::default(),
@@ -151,7 +164,10 @@ impl Executor for HostExecutor {
                 serde_json::Value::Object(outputs) => Ok(outputs),
                 _ => Err(StepError::new(ErrorKind::OTHER, "masking changed the shape of the outputs")),
             },
-            Err(error) => Err(StepError::new(error.kind, attempt.output.mask(&error.message))),
+            Err(error) => {
+                let message = format!("{}{}", error.message, refusals.hint());
+                Err(StepError::new(error.kind, attempt.output.mask(&message)))
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod images;
 mod instance;
 mod output;
 mod process;
+mod refusals;
 mod registry;
 mod reveal;
 mod run;
@@ -27,6 +28,7 @@ mod store;
 mod streams;
 mod types;
 mod value;
+mod visits;
 mod volumes;
 
 pub use budget::Limits;

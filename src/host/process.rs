@@ -1,7 +1,7 @@
 //! The commands that one attempt runs: found again when it must stop, gone when it has ended.
 
-use crate::capability::Result;
 use crate::capability::sandbox::{Chunk, ExitStatus, Process};
+use crate::capability::{CapabilityError, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,6 +89,11 @@ impl Processes {
                 status = process.wait() => return status,
             }
         }
+    }
+
+    /// The limit of its sandbox that a command ran into.
+    pub(super) async fn limit(&self, running: &Running) -> Option<CapabilityError> {
+        running.process.lock().await.limit()
     }
 
     /// Returns when the command is to be interrupted, once.

@@ -187,7 +187,12 @@ impl HostProcess for State {
         let ended = async {
             // Output that nobody reads still goes to the step's streams, and still is a sign of life.
             while attempt.chunk(&running, tee).await?.is_some() {}
-            attempt.processes.wait(&running).await
+            let status = attempt.processes.wait(&running).await?;
+            // A command that coped with what was killed has ended well; for others that is the cause.
+            match attempt.processes.limit(&running).await.filter(|_| status != ExitStatus::Code(0)) {
+                Some(limit) => Err(limit),
+                None => Ok(status),
+            }
         };
         match within(timeout_ms, ended).await {
             None => Err(CapabilityError::new(ErrorKind::TIMED_OUT, "the command has not ended").into()),

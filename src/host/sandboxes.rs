@@ -7,6 +7,7 @@ use crate::capability::sandbox::SandboxSpec;
 use crate::capability::{CapabilityError, sandbox};
 use crate::id::Digest;
 use crate::step::ErrorKind;
+use std::sync::Arc;
 use wasmtime::component::Resource;
 
 /// Sandboxes that one attempt may create.
@@ -42,6 +43,9 @@ impl State {
         let id = format!("{}-{step}{item}-{}-{}", call.run, call.attempt, self.created).to_lowercase();
         self.attempt.created(id.clone());
         let sandbox = self.attempt.context.providers.sandboxes.open(SandboxSpec { id, ..spec }).await?;
+        // Its network is an argument of the step: what to write there is the component's own affair.
+        let (refusals, name) = (self.attempt.refusals.clone(), sandbox.id().to_owned());
+        sandbox.on_refusal(Arc::new(move |refused| refusals.note(&name, None, refused)));
         Ok(self.table.push(SandboxHandle::Created(sandbox))?)
     }
 

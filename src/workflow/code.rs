@@ -104,6 +104,7 @@ codes! {
     UNKNOWN_SANDBOX = "E0506", "an unknown sandbox";
     SANDBOX_CHOICE = "E0507", "a sandbox not chosen, or not taken";
     SECRET_SOURCE = "E0508", "a malformed secret source";
+    NETWORKS_AT_ONCE = "E0509", "two networks in one sandbox at once";
     UNKNOWN_NEED = "E0601", "an unknown step in `needs`";
     CYCLE = "E0602", "steps that wait for each other";
     ORDER = "E0603", "a step read before it has ended";

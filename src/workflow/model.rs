@@ -6,6 +6,7 @@
 
 use super::types::{Field, Type};
 use crate::id::{Digest, StepId};
+use crate::isolation::Require;
 use crate::network::Network;
 use crate::step::{ErrorKind, Permission, StepError};
 use indexmap::IndexMap;
@@ -91,6 +92,9 @@ pub struct SandboxTemplate {
     pub cpu: Option<f64>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Bytes of files of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
     /// Milliseconds of life.
     pub timeout_ms: Option<u64>,
     /// Working directory.
@@ -99,12 +103,15 @@ pub struct SandboxTemplate {
     pub user: Option<String>,
     /// Whether its files stay after the run.
     pub keep: bool,
+    /// How well it must be held in.
+    #[serde(default, skip_serializing_if = "Require::is_empty")]
+    pub require: Require,
 }
 
 impl SandboxTemplate {
-    /// Whether what happens in it stays in it: it has no network, and no volumes that others see.
-    pub fn is_closed(&self) -> bool {
-        self.network == Network::None && self.volumes.is_empty()
+    /// Whether what a call does in it stays in it: there is no network meanwhile, and no volumes that others see.
+    pub fn is_closed_to(&self, call: &Call) -> bool {
+        *call.network.as_ref().unwrap_or(&self.network) == Network::None && self.volumes.is_empty()
     }
 }
 
@@ -210,6 +217,9 @@ pub struct Call {
     pub with: IndexMap<String, Template>,
     /// Sandbox parameter -> sandbox name.
     pub sandboxes: BTreeMap<String, String>,
+    /// What those sandboxes may reach while it works, in place of their own policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Secret slot -> secret name.
     pub secrets: BTreeMap<String, String>,
     /// Granted ambient powers.

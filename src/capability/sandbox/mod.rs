@@ -1,14 +1,17 @@
 //! Sandboxes: isolated file trees in which commands run. The model is Modal's, so that any provider can serve it.
 
 pub mod local;
+mod refusal;
 
 use super::secret::Secret;
 use super::{CapabilityError, Result};
+pub use crate::isolation::Isolation;
 pub use crate::network::Network;
 use crate::step::ErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
+pub use refusal::{RefusalSink, Refused};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,6 +35,9 @@ pub struct SandboxSpec {
     pub cpu: Option<f64>,
     /// Bytes of memory, as a limit; `None` is the provider's default.
     pub memory: Option<u64>,
+    /// Bytes that its own files may take, volumes excluded; `None` is no limit.
+    #[serde(default)]
+    pub disk: Option<u64>,
     /// Longest life; `None` is the provider's default.
     pub timeout: Option<Duration>,
     /// Working directory of execs that name none.
@@ -99,6 +105,11 @@ pub trait Process: Send {
     async fn kill(&mut self) -> Result<()>;
     /// How it ended. Output not yet read is discarded. Cancel-safe.
     async fn wait(&mut self) -> Result<ExitStatus>;
+    /// The limit of its sandbox at which processes were killed while it ran, as an error of kind `quota` that names the
+    /// limit and what to write. Ask where it did not end well.
+    fn limit(&self) -> Option<CapabilityError> {
+        None
+    }
 }
 
 /// A header that the gateway of an upstream adds to each request, in place of one that the sandbox sent.
@@ -129,19 +140,6 @@ impl Credential {
     }
 }
 
-/// What a provider can promise for one sandbox on this machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Isolation {
-    /// `range`, `subuid` or `emulated`: how user ids map.
-    pub ids: String,
-    /// `cgroup`, `watchdog` or `none`.
-    pub memory: String,
-    /// `cgroup` or `rlimit`.
-    pub pids: String,
-    /// `none`, `host` or `allow-list`.
-    pub network: String,
-}
-
 /// An open sandbox. Dropping the last reference ends its processes and keeps its files.
 #[async_trait]
 pub trait Sandbox: Send + Sync {
@@ -149,8 +147,20 @@ pub trait Sandbox: Send + Sync {
     fn id(&self) -> &str;
     /// Whether it is still there; one that has ended is opened again by its id.
     fn is_open(&self) -> bool;
-    /// What holds it in.
+    /// What holds it in, now.
     fn isolation(&self) -> Isolation;
+    /// Sets what it may reach from now on; returns once connections that this does not allow are cut. The network of
+    /// the host can be neither entered nor left (`invalid`); `unavailable` where the provider cannot change it.
+    async fn set_network(&self, network: Network) -> Result<()> {
+        let _ = network;
+        let message = format!("the network of sandbox {} cannot be changed while it lives", self.id());
+        Err(CapabilityError::new(ErrorKind::UNAVAILABLE, message))
+    }
+    /// Calls `sink` for every connection that the policy refuses from now on, before the program inside learns of it. A
+    /// later sink replaces it. Providers that see no connections never call it.
+    fn on_refusal(&self, sink: RefusalSink) {
+        drop(sink);
+    }
     /// Starts a command.
     async fn exec(&self, spec: ExecSpec) -> Result<Box<dyn Process>>;
     /// Reads a file of at most `limit` bytes (`too-large` beyond). Paths resolve inside the sandbox.
@@ -225,6 +235,10 @@ pub type BuildLog = Arc<dyn Fn(&str) + Send + Sync>;
 /// Makes sandboxes, images and volumes of one kind.
 #[async_trait]
 pub trait SandboxProvider: Send + Sync {
+    /// Its name, as `require: { provider: NAME }` has it.
+    fn name(&self) -> &'static str;
+    /// How well a sandbox like this would be held in, without opening it.
+    async fn isolation(&self, spec: &SandboxSpec) -> Result<Isolation>;
     /// Opens a sandbox: a fresh one, or the files of an earlier one with this id. Fails with `unavailable` and the
     /// missing feature where the machine cannot isolate; never runs anything less isolated instead.
     async fn open(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>>;

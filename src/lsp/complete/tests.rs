@@ -63,8 +63,8 @@ fn step(lines: &str) -> String {
 fn keys() {
     insta::assert_snapshot!(proposed("|"), @r#""": harvest:_, name:_, description:_, on:, inputs:, secrets:, concurrency:, timeout:_, permissions:, sandboxes:, steps:, finally:, outputs:"#);
     insta::assert_snapshot!(proposed("harvest: 1\nname: w\n|\nsteps:\n  a: { uses: exec/run }\n"), @r#""": description:_, on:, inputs:, secrets:, concurrency:, timeout:_, permissions:, sandboxes:, finally:, outputs:"#);
-    insta::assert_snapshot!(step("    |\n"), @r#""": with:, sandbox:_, sandboxes:, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_"#);
-    insta::assert_snapshot!(step("    re|: { attempts: 2 }\n"), @r#""re": with, sandbox, sandboxes, secrets, needs, if, timeout, idle-timeout, retry, permissions, continue-on-error, concurrency, cache, idempotency-key"#);
+    insta::assert_snapshot!(step("    |\n"), @r#""": with:, sandbox:_, sandboxes:, network:_, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_"#);
+    insta::assert_snapshot!(step("    re|: { attempts: 2 }\n"), @r#""re": with, sandbox, sandboxes, network, secrets, needs, if, timeout, idle-timeout, retry, permissions, continue-on-error, concurrency, cache, idempotency-key"#);
     insta::assert_snapshot!(step("    retry: { |\n"), @r#""": attempts:_, backoff:_, on:_"#);
     insta::assert_snapshot!(step("    retry:\n      backoff:\n        f|\n"), @r#""f": first:_, factor:_, max:_, jitter:_"#);
     insta::assert_snapshot!(proposed("inputs:\n  x: { type: string, | }\n"), @r#""": default:_, optional:_, pattern:_, min:_, max:_, multiline:_, description:_, fields:_, items:_, values:_"#);
@@ -415,10 +415,10 @@ fn looped(lines: &str) -> String {
 
 #[test]
 fn kinds_of_steps() {
-    insta::assert_snapshot!(looped("  x:\n    |\n"), @r#""": uses:_, approve:, for-each:, with:, sandbox:_, sandboxes:, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_, steps:"#);
+    insta::assert_snapshot!(looped("  x:\n    |\n"), @r#""": uses:_, approve:, for-each:, with:, sandbox:_, sandboxes:, network:_, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_, steps:"#);
     insta::assert_snapshot!(looped("  x:\n    approve: { message: hi }\n    |\n"), @r#""": needs:_, if:_, continue-on-error:_"#);
     insta::assert_snapshot!(looped("  x:\n    for-each: {}\n    |\n"), @r#""": steps:, needs:_, if:_, continue-on-error:_"#);
-    insta::assert_snapshot!(looped("      x:\n        |\n"), @r#""": uses:_, approve:, with:, sandbox:_, sandboxes:, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_"#);
+    insta::assert_snapshot!(looped("      x:\n        |\n"), @r#""": uses:_, approve:, with:, sandbox:_, sandboxes:, network:_, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_"#);
     insta::assert_snapshot!(looped("  x:\n    uses: ./publish.yaml\n    |\n"), @r#""": with:, needs:_, if:_, timeout:_, retry:, continue-on-error:_, concurrency:"#);
     insta::assert_snapshot!(looped("  x:\n    uses: ./publish.yaml\n    with: { | }\n"), @r#"
     "": repo:_ (string)

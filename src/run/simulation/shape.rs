@@ -139,6 +139,7 @@ fn action(id: &str, shape: &Shape, reads: &[Read]) -> Action {
                 function: "step".into(),
                 with: with.collect(),
                 sandboxes: Default::default(),
+                network: None,
                 secrets: Default::default(),
                 permissions: vec![],
                 attempts: Attempts { retry, ..Attempts::default() },

@@ -74,6 +74,8 @@ impl Versions<'_> {
             format!("the component {} has other content", new.component)
         } else if old.sandboxes != new.sandboxes {
             "it works in another sandbox".into()
+        } else if old.network != new.network {
+            "it may reach something else".into()
         } else if old.secrets != new.secrets {
             "it is handed other secrets".into()
         } else if old.permissions != new.permissions {
@@ -145,9 +147,9 @@ fn files(run: &Run, sandbox: &SandboxTemplate) -> Value {
 
 /// How a sandbox is kept, besides.
 fn settings(run: &Run, sandbox: &SandboxTemplate) -> Value {
-    let SandboxTemplate { network, cpu, memory, timeout_ms, workdir, user, .. } = sandbox;
+    let SandboxTemplate { network, cpu, memory, disk, timeout_ms, workdir, user, .. } = sandbox;
     let env: Vec<_> = sandbox.env.iter().map(|(name, value)| json!([name, run.setting(value)])).collect();
-    json!([env, network, cpu, memory, timeout_ms, workdir, user])
+    json!([env, network, cpu, memory, disk, timeout_ms, workdir, user])
 }
 
 /// Whether doing a step again could repeat something outside of the run's own sandboxes that nobody can tell from the
@@ -161,7 +163,7 @@ pub(super) fn reaches_out(workflow: &Workflow, step: &Step, terms: &Terms) -> bo
         }
         Action::Call(call) if call.cache.is_some() || call.idempotency_key.is_some() => false,
         Action::Call(call) => {
-            let open = |name: &String| workflow.sandboxes.get(name).is_some_and(|it| !it.is_closed());
+            let open = |name: &String| workflow.sandboxes.get(name).is_some_and(|it| !it.is_closed_to(call));
             let harmless = |it: &Permission| matches!(it, Permission::Scratch | Permission::Repos);
             !terms.contained.contains(&call.digest)
                 || !call.secrets.is_empty()

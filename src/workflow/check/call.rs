@@ -4,7 +4,7 @@ use super::raw::RawStep;
 use super::uses::Called;
 use super::value::Values;
 use super::world::World;
-use super::{arguments, cache, concurrency, handles, permission, retry};
+use super::{arguments, cache, concurrency, handles, network, permission, retry};
 use crate::step::{ErrorKind, Permission};
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
@@ -24,6 +24,9 @@ pub(super) fn call(
     let uses = raw.uses();
     let with = arguments::arguments(report, raw, called, names, usage);
     let sandboxes = handles::sandboxes(report, raw, called, world);
+    let network = raw.fields.get("network").and_then(|entry| {
+        network::of_step(report, entry, called.map(Called::label).as_deref(), &sandboxes, world.sandboxes)
+    });
     let secrets = handles::secrets(report, raw, called, world, usage);
     let permissions = match raw.fields.get("permissions") {
         Some(entry) => permission::read(report, entry, world.secrets),
@@ -54,6 +57,7 @@ pub(super) fn call(
         function: called.function.name.clone(),
         with,
         sandboxes,
+        network,
         secrets,
         permissions,
         attempts,

@@ -16,6 +16,7 @@ mod handles;
 mod inject;
 mod keys;
 mod mock;
+mod network;
 mod order;
 mod permission;
 mod raw;
@@ -162,6 +163,8 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
     }
     order::cycles(report, &raw, &steps);
     order::cycles(report, &raw, &finally);
+    network::at_once(report, &raw, &steps, &sandboxes);
+    network::at_once(report, &raw, &finally, &sandboxes);
     constant::conditions(report, &raw, &steps);
     constant::conditions(report, &raw, &finally);
     let outputs = fields.get("outputs").map(|entry| {

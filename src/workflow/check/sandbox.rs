@@ -1,8 +1,10 @@
 //! The sandboxes of a workflow.
 
-use super::grammar::{IMAGE, NETWORK, SANDBOX};
+use super::grammar::{IMAGE, REQUIRE, SANDBOX};
+use super::network::network;
 use super::shape;
 use super::value::Values;
+use crate::isolation::{PARTS, PROVIDERS, Require};
 use crate::network::Network;
 use crate::workflow::cel::typing::{Names, Usage};
 use crate::workflow::code;
@@ -27,10 +29,12 @@ pub(super) fn plain() -> SandboxTemplate {
         network: Network::None,
         cpu: None,
         memory: None,
+        disk: None,
         timeout_ms: None,
         workdir: None,
         user: None,
         keep: false,
+        require: Require::default(),
     }
 }
 
@@ -129,57 +133,56 @@ fn sandbox(report: &mut Report, entry: &Entry, names: &Names<'_>, usage: &mut Us
                 .help("write a number of cores, such as `2`");
         }
     }
-    if let Some(entry) = fields.get("memory") {
-        sandbox.memory = shape::scalar(report, entry, &Type::Size, "4GiB").and_then(|value| value.as_u64());
-        if sandbox.memory == Some(0) {
-            report
-                .add(code::BAD_VALUE, entry.value.span.clone(), "`memory` must be more than nothing")
-                .help("write a size such as `4GiB`");
-        }
-    }
+    sandbox.memory = fields.get("memory").and_then(|entry| size(report, entry));
+    sandbox.disk = fields.get("disk").and_then(|entry| size(report, entry));
     sandbox.timeout_ms = fields.get("timeout").and_then(|entry| shape::duration(report, entry));
     sandbox.workdir = fields.get("workdir").and_then(|entry| text(report, entry, "/workspace"));
     sandbox.user = fields.get("user").and_then(|entry| text(report, entry, "developer"));
     if let Some(entry) = fields.get("keep") {
         sandbox.keep = shape::scalar(report, entry, &Type::Bool, "true").is_some_and(|value| value == true);
     }
+    if let Some(entry) = fields.get("require") {
+        sandbox.require = require(report, entry, |limit| fields.get(limit).is_some());
+    }
     sandbox
+}
+
+fn size(report: &mut Report, entry: &Entry) -> Option<u64> {
+    let size = shape::scalar(report, entry, &Type::Size, "4GiB").and_then(|value| value.as_u64());
+    if size == Some(0) {
+        report
+            .add(
+                code::BAD_VALUE,
+                entry.value.span.clone(),
+                format!("`{}` must be more than nothing", entry.key),
+            )
+            .help("write a size such as `4GiB`");
+    }
+    size
 }
 
 fn text(report: &mut Report, entry: &Entry, example: &str) -> Option<String> {
     shape::scalar(report, entry, &Type::String, example)?.as_str().map(str::to_owned)
 }
 
-fn network(report: &mut Report, entry: &Entry) -> Option<Network> {
-    const HELP: &str = "write `none`, `host` or `{ allow: [github.com] }`";
-    match &entry.value.kind {
-        Kind::Scalar { text, .. } if text == "none" => Some(Network::None),
-        Kind::Scalar { text, .. } if text == "host" => Some(Network::Host),
-        Kind::Map(entries) => {
-            let fields = shape::fields(report, entries, &NETWORK);
-            let allow = fields.get("allow")?;
-            let mut domains = Vec::new();
-            for (text, node) in shape::texts(report, allow, "allow: [github.com]") {
-                if text.is_empty() || text.contains(['/', ' ', '$']) {
-                    let diagnostic =
-                        report.add(code::BAD_VALUE, node.span.clone(), format!("`{text}` is no domain"));
-                    let bare = text.split("://").last().unwrap_or(text).split('/').next().unwrap_or(text);
-                    // Where there was a path, the whole domain is more than was meant.
-                    if text.trim_end_matches('/') == format!("https://{bare}") {
-                        diagnostic.fix(bare);
-                    }
-                    diagnostic.help(match bare.contains(['$', ' ']) || bare.is_empty() {
-                        true => "write domains such as `github.com`, `*.example.com` or `host:8080`, without expressions".to_owned(),
-                        false => format!("write `{bare}`"),
-                    });
-                }
-                domains.push(text.to_owned());
-            }
-            Some(Network::Allow(domains))
+/// Reads `require:` of a sandbox. What is asked of a limit that it does not have is reported.
+fn require(report: &mut Report, entry: &Entry, has: impl Fn(&str) -> bool) -> Require {
+    let mut require = Require::default();
+    let entries = shape::mapping(report, entry, "require: { memory: cgroup }").unwrap_or_default();
+    let fields = shape::fields(report, entries, &REQUIRE);
+    require.provider = fields.get("provider").and_then(|entry| shape::word(report, entry, &PROVIDERS));
+    for part in &PARTS {
+        let Some(entry) = fields.get(part.name) else { continue };
+        let Some(level) = shape::word(report, entry, part.levels) else { continue };
+        if let Some(limit) = part.limit.filter(|limit| !has(limit)) {
+            let message = format!("the sandbox has no limit of its {}, so that nothing holds it", part.name);
+            let example = if limit == "cpu" { "cpu: 2" } else { &format!("{limit}: 4GiB") };
+            report
+                .add(code::CONFLICTING, entry.key_span.clone(), message)
+                .help(format!("write `{example}` in the sandbox, or remove `{}` here", part.name));
+            continue;
         }
-        _ => {
-            report.add(code::BAD_VALUE, entry.value.span.clone(), "this is no network").help(HELP);
-            None
-        }
+        require.levels.insert(part.name.to_owned(), level);
     }
+    require
 }

@@ -1,8 +1,9 @@
 //! What a workflow declares before its steps: inputs, secrets, sandboxes, permissions.
 
-use super::build::{about, keyed, literal, map, names, object, one_or_several, text, words, words_or};
+use super::build::{about, keyed, literal, map, names, object, one_or_several, text, words};
 use super::value::with_holes;
-use crate::workflow::check::grammar::{FIELD, IMAGE, INPUT, NETWORK, SANDBOX, SECRET, TYPES};
+use crate::workflow::check::grammar::{FIELD, IMAGE, INPUT, NETWORK, REQUIRE, SANDBOX, SECRET, TYPES};
+use crate::workflow::check::{Key, Shape};
 use crate::workflow::types::Type;
 use serde_json::{Value, json};
 
@@ -99,9 +100,8 @@ pub(super) fn permissions() -> Value {
 }
 
 pub(super) fn sandboxes() -> Value {
+    let required: Vec<_> = REQUIRE.known.iter().map(|key| (key.name, required(key))).collect();
     let image = keyed(&[&IMAGE], &[("ref", text()), ("fallback", text())], &["ref"]);
-    let domain = json!({ "type": "string", "pattern": r"^[^/ $]+$" });
-    let allowed = keyed(&[&NETWORK], &[("allow", one_or_several(domain))], &["allow"]);
     let sandbox = keyed(
         &[&SANDBOX],
         &[
@@ -110,18 +110,36 @@ pub(super) fn sandboxes() -> Value {
             ("env", map(json!({ "pattern": "^[^=]+$" }), text())),
             ("cpu", above_nothing(literal(&Type::Float))),
             ("memory", literal(&Type::Size)),
-            (
-                "network",
-                json!({ "anyOf": [words_or(&["none", "host"], "none"), allowed], "default": "none" }),
-            ),
+            ("disk", literal(&Type::Size)),
+            ("network", {
+                let mut reach = network();
+                reach["default"] = "none".into();
+                reach
+            }),
             ("timeout", literal(&Type::Duration)),
             ("workdir", text()),
             ("user", text()),
             ("keep", literal(&Type::Bool)),
+            ("require", keyed(&[&REQUIRE], &required, &[])),
         ],
         &[],
     );
     map(names(), sandbox)
+}
+
+/// The words of a key of `require`.
+fn required(key: &Key) -> Value {
+    key.shapes
+        .iter()
+        .find_map(|shape| if let Shape::Words(all) = shape { Some(words(all)) } else { None })
+        .unwrap_or_default()
+}
+
+/// `network:`, of a sandbox and of a step.
+pub(super) fn network() -> Value {
+    let domain = json!({ "type": "string", "pattern": r"^[^/ $]+$" });
+    let allowed = keyed(&[&NETWORK], &[("allow", one_or_several(domain))], &["allow"]);
+    json!({ "anyOf": [words(&["none", "host"]), allowed] })
 }
 
 fn above_nothing(mut schema: Value) -> Value {

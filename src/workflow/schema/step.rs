@@ -32,6 +32,7 @@ pub(super) fn step(known: &Known) -> Value {
             ("steps", map(names(), json!({ "$ref": "#/definitions/step" }))),
             ("sandbox", names()),
             ("sandboxes", map(names(), names())),
+            ("network", declare::network()),
             ("secrets", map(json!({}), names())),
             ("needs", one_or_several(names())),
             ("if", bare()),

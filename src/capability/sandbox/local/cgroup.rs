@@ -19,6 +19,8 @@ pub(super) struct Limits {
     pub(super) memory: Option<u64>,
     /// Cores.
     pub(super) cpu: Option<f64>,
+    /// Bytes of files. No control group holds these.
+    pub(super) disk: Option<u64>,
 }
 
 /// The groups of one sandbox.
@@ -29,21 +31,34 @@ pub(super) struct Groups {
     pub(super) processes: bool,
     /// Whether the memory is held to the limit asked for.
     pub(super) memory: bool,
+    /// Whether the CPU is held to the limit asked for.
+    pub(super) cpu: bool,
+    /// The file that counts the processes killed at the limit of memory.
+    kills: Option<PathBuf>,
 }
 
 impl Groups {
     /// Makes groups for a sandbox and sets its limits, as far as this machine allows.
     pub(super) fn make(prefix: &str, id: &str, limits: Limits) -> Self {
+        let groups = Self::make_below(&Parents::find(), &format!("{prefix}{id}"), limits);
+        if limits.cpu.is_some() && !groups.cpu {
+            tracing::warn!(sandbox = id, "the CPU limit cannot be set on this machine");
+        }
+        groups
+    }
+
+    fn make_below(parents: &Parents, name: &str, limits: Limits) -> Self {
         let mut groups = Self::default();
-        let name = format!("{prefix}{id}");
-        let parents = Parents::find();
-        groups.processes = groups.set(parents.get("pids"), &name, &[("pids.max", PROCESS_LIMIT.to_string())]);
+        groups.processes = groups.set(parents.get("pids"), name, &[("pids.max", PROCESS_LIMIT.to_string())]);
         if let Some(bytes) = limits.memory {
             let file = if parents.unified { "memory.max" } else { "memory.limit_in_bytes" };
-            groups.memory = groups.set(parents.get("memory"), &name, &[(file, bytes.to_string())]);
+            groups.memory = groups.set(parents.get("memory"), name, &[(file, bytes.to_string())]);
             if groups.memory && parents.unified {
-                groups.set(parents.get("memory"), &name, &[("memory.swap.max", "0".into())]);
+                groups.set(parents.get("memory"), name, &[("memory.swap.max", "0".into())]);
             }
+            let events = if parents.unified { "memory.events" } else { "memory.oom_control" };
+            groups.kills =
+                parents.get("memory").filter(|_| groups.memory).map(|at| at.join(name).join(events));
         }
         if let Some(cores) = limits.cpu {
             let quota = (cores.max(0.01) * CPU_PERIOD_US).round();
@@ -55,9 +70,7 @@ impl Groups {
                     ("cpu.cfs_quota_us", quota.to_string()),
                 ]
             };
-            if !groups.set(parents.get("cpu"), &name, &settings) {
-                tracing::warn!(sandbox = id, "the CPU limit cannot be set on this machine");
-            }
+            groups.cpu = groups.set(parents.get("cpu"), name, &settings);
         }
         groups
     }
@@ -87,12 +100,23 @@ impl Groups {
         self.directories.iter().map(|directory| directory.join("cgroup.procs")).collect()
     }
 
+    /// The file that counts the processes killed at the limit of memory, for [`kills`].
+    pub(super) fn kills_file(&self) -> Option<PathBuf> {
+        self.kills.clone()
+    }
+
     /// Removes the groups of a sandbox without processes.
     pub(super) fn remove(&self) {
         for directory in &self.directories {
             drop(fs::remove_dir(directory));
         }
     }
+}
+
+/// How many processes a group has lost to its limit of memory, where that can be read.
+pub(super) fn kills(file: &Path) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// What the names of a home's groups start with.
@@ -177,9 +201,13 @@ impl Parents {
                 drop(fs::write(directory.join("cgroup.subtree_control"), format!("+{controller}")));
             }
         }
-        let enabled = fs::read_to_string(branch.join("cgroup.subtree_control")).unwrap_or_default();
-        for controller in enabled.split_whitespace() {
-            self.directories.insert(controller.into(), branch.clone());
+        self.enabled(&branch, &fs::read_to_string(branch.join("cgroup.subtree_control")).unwrap_or_default());
+    }
+
+    /// Takes the controllers that groups below a branch have.
+    fn enabled(&mut self, branch: &Path, controllers: &str) {
+        for controller in controllers.split_whitespace() {
+            self.directories.insert(controller.into(), branch.to_owned());
             self.unified = true;
         }
     }
@@ -187,7 +215,78 @@ impl Parents {
 
 #[cfg(test)]
 mod tests {
-    use super::Parents;
+    use super::{Groups, Limits, PROCESS_LIMIT, Parents, kills};
+    use std::fs;
+    use std::path::Path;
+
+    const LIMITS: Limits = Limits { memory: Some(100 << 20), cpu: Some(1.5), disk: None };
+
+    /// A directory with groups as the kernel makes them, as far as they are written to: what it must find there.
+    fn group(parent: &Path) -> std::path::PathBuf {
+        let group = parent.join("box");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(group.join("cgroup.procs"), "").unwrap();
+        group
+    }
+
+    fn setting(group: &Path, file: &str) -> String {
+        fs::read_to_string(group.join(file)).unwrap()
+    }
+
+    #[test]
+    fn a_unified_hierarchy_is_set_in_its_own_words() {
+        let branch = tempfile::tempdir().unwrap();
+        let mut parents = Parents::default();
+        parents.enabled(branch.path(), "cpuset cpu io memory pids\n");
+        let group = group(branch.path());
+        let made = Groups::make_below(&parents, "box", LIMITS);
+        assert!(made.processes && made.memory && made.cpu);
+        assert_eq!(setting(&group, "pids.max"), PROCESS_LIMIT.to_string());
+        assert_eq!(setting(&group, "memory.max"), (100 << 20).to_string());
+        assert_eq!(setting(&group, "memory.swap.max"), "0");
+        assert_eq!(setting(&group, "cpu.max"), "150000 100000");
+        assert_eq!(made.join_files(), [group.join("cgroup.procs")], "one group for all of it");
+        fs::write(
+            group.join("memory.events"),
+            "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n",
+        )
+        .unwrap();
+        assert_eq!(kills(&made.kills_file().unwrap()), Some(2));
+    }
+
+    #[test]
+    fn separate_hierarchies_are_set_in_theirs() {
+        let root = tempfile::tempdir().unwrap();
+        let mut parents = Parents::default();
+        let groups = ["pids", "memory", "cpu"].map(|controller| {
+            let parent = root.path().join(controller);
+            parents.directories.insert(controller.into(), parent.clone());
+            group(&parent)
+        });
+        let made = Groups::make_below(&parents, "box", LIMITS);
+        assert!(made.processes && made.memory && made.cpu);
+        let [pids, memory, cpu] = groups;
+        assert_eq!(setting(&pids, "pids.max"), PROCESS_LIMIT.to_string());
+        assert_eq!(setting(&memory, "memory.limit_in_bytes"), (100 << 20).to_string());
+        assert_eq!(
+            (setting(&cpu, "cpu.cfs_period_us"), setting(&cpu, "cpu.cfs_quota_us")),
+            ("100000".into(), "150000".into())
+        );
+        assert_eq!(made.join_files().len(), 3);
+        fs::write(memory.join("memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n")
+            .unwrap();
+        assert_eq!(kills(&made.kills_file().unwrap()), Some(7));
+    }
+
+    #[test]
+    fn what_cannot_be_joined_holds_nothing() {
+        let branch = tempfile::tempdir().unwrap();
+        let mut parents = Parents::default();
+        parents.enabled(branch.path(), "memory");
+        let made = Groups::make_below(&parents, "box", LIMITS);
+        assert!(!made.processes && !made.memory && !made.cpu, "{made:?}");
+        assert_eq!((made.join_files().len(), made.kills_file()), (0, None));
+    }
 
     #[test]
     fn groups_go_below_our_own() {

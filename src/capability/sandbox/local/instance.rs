@@ -1,6 +1,6 @@
 //! An open sandbox: requests to its init process, and what happens when it ends.
 
-use super::super::{Credential, ExecSpec, Isolation, Process, Sandbox};
+use super::super::{Credential, ExecSpec, Isolation, Network, Process, RefusalSink, Sandbox};
 use super::build::blocking;
 use super::channel::Channel;
 use super::copy;
@@ -8,6 +8,9 @@ use super::gateway::Gateways;
 use super::image::{Images, Manifest};
 use super::plan::{self, FilePath, Reply, Request};
 use super::process::{End, LocalProcess, Stream};
+use super::reach::{self, Reach};
+use super::strikes::Strikes;
+use super::watchdog::Commands;
 use super::wire;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
@@ -33,10 +36,15 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct LocalSandbox {
     pub(super) id: String,
     pub(super) control: Channel,
-    pub(super) environment: BTreeMap<String, String>,
+    /// Variables of the image, and of the sandbox itself.
+    pub(super) environment: [BTreeMap<String, String>; 2],
     pub(super) workdir: Option<String>,
     pub(super) user: Option<String>,
+    /// What holds it in, but for the network.
     pub(super) isolation: Isolation,
+    pub(super) reach: Reach,
+    pub(super) strikes: Arc<Strikes>,
+    pub(super) commands: Arc<Commands>,
     pub(super) images: Images,
     /// What it was made from, without its own changes.
     pub(super) manifest: Manifest,
@@ -81,10 +89,12 @@ impl LocalSandbox {
     }
 
     fn lost(&self) -> CapabilityError {
-        CapabilityError::new(
-            ErrorKind::SANDBOX_LOST,
-            format!("sandbox {} has ended; open it again to go on with its files", self.id),
-        )
+        self.strikes.expired().unwrap_or_else(|| {
+            CapabilityError::new(
+                ErrorKind::SANDBOX_LOST,
+                format!("sandbox {} has ended; open it again to go on with its files", self.id),
+            )
+        })
     }
 
     /// A path in the sandbox, from its working directory where relative.
@@ -101,11 +111,14 @@ impl LocalSandbox {
         Ok(format!("{}/{path}", self.workdir.as_deref().unwrap_or("")))
     }
 
-    /// Sandbox, then exec, then secrets: later ones win.
-    fn exec_environment(&self, spec: &ExecSpec) -> Result<Vec<(String, String)>> {
+    /// Image, proxy, sandbox, then exec, then secrets: later ones win.
+    async fn exec_environment(&self, spec: &ExecSpec) -> Result<Vec<(String, String)>> {
+        let [image, own] = &self.environment;
         let mut all: BTreeMap<String, String> =
             ENVIRONMENT.map(|(name, value)| (name.into(), value.into())).into();
-        all.extend(self.environment.clone());
+        all.extend(image.clone());
+        all.extend(self.reach.environment().await);
+        all.extend(own.clone());
         all.extend(spec.env.clone());
         all.extend(spec.secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned())));
         if let Some(name) = all.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
@@ -126,6 +139,11 @@ impl LocalSandbox {
         let channel = self.request(Request::Listen, details, &[]).await?;
         let listener = self.answer(&channel).await?.pop().ok_or_else(|| self.lost())?;
         Ok(listener.into())
+    }
+
+    /// Puts a policy in force.
+    pub(super) async fn enforce(&self, network: &Network) -> Result<()> {
+        self.reach.enforce(network, &self.ended, async |port| self.listen(port).await).await
     }
 
     /// Waits until every process is gone.
@@ -153,12 +171,21 @@ impl Sandbox for LocalSandbox {
     }
 
     fn isolation(&self) -> Isolation {
-        self.isolation.clone()
+        Isolation { network: reach::word(&self.reach.now()).into(), ..self.isolation.clone() }
+    }
+
+    async fn set_network(&self, network: Network) -> Result<()> {
+        self.reach.may_become(&self.id, &network)?;
+        self.enforce(&network).await
+    }
+
+    fn on_refusal(&self, sink: RefusalSink) {
+        self.reach.tell(sink);
     }
 
     async fn exec(&self, spec: ExecSpec) -> Result<Box<dyn Process>> {
         let details = plan::Command {
-            env: self.exec_environment(&spec)?,
+            env: self.exec_environment(&spec).await?,
             command: spec.command,
             workdir: spec.workdir.or_else(|| self.workdir.clone()),
             user: self.user.clone(),
@@ -173,9 +200,11 @@ impl Sandbox for LocalSandbox {
         let files = self.files.clone().read_owned().await;
         let mut fds = vec![stdout_inside.as_fd(), stderr_inside.as_fd()];
         fds.extend(stdin_inside.as_ref().map(AsFd::as_fd));
-        let channel = self.request(Request::Exec, details, &fds).await?;
+        let before = self.strikes.count();
+        let channel = Arc::new(self.request(Request::Exec, details, &fds).await?);
         drop((stdout_inside, stderr_inside, stdin_inside));
         self.answer(&channel).await?;
+        self.commands.add(&channel);
         Ok(Box::new(LocalProcess {
             channel,
             stdout: Stream::new(stdout),
@@ -183,6 +212,8 @@ impl Sandbox for LocalSandbox {
             stdin,
             backlog: VecDeque::new(),
             end: End::Running,
+            strikes: self.strikes.clone(),
+            before,
             _files: files,
         }))
     }
@@ -210,7 +241,7 @@ impl Sandbox for LocalSandbox {
 
     async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String> {
         let route = self.gateways.route(upstream, credentials)?;
-        let listener = if self.isolation.network == "host" {
+        let listener = if self.reach.now() == Network::Host {
             std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
                 .map_err(|error| CapabilityError::io("listen on the loopback interface", &error))?
         } else {

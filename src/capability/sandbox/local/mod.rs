@@ -14,12 +14,16 @@ mod image;
 mod inside;
 mod instance;
 mod oci;
+mod passage;
 mod plan;
 mod probe;
 mod process;
 mod proxy;
+mod reach;
 mod spawn;
 mod store;
+mod strikes;
+mod watchdog;
 mod wire;
 
 use super::{
@@ -39,6 +43,7 @@ pub use inside::{ENTRY, sandbox_main};
 use instance::LocalSandbox;
 use plan::{Bind, Ids, Plan, Reply};
 pub use probe::{Probe, probes};
+use reach::Reach;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
@@ -46,8 +51,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use store::{Lock, Store};
+use strikes::Strikes;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use watchdog::{Commands, Watched};
 
 /// How long the processes of a sandbox may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -142,10 +149,9 @@ impl LocalProvider {
 
     /// Builds a sandbox around its files and brings it up.
     async fn start(&self, spec: &SandboxSpec, manifest: &Manifest, lock: Lock) -> Result<LocalSandbox> {
-        let rules = match &spec.network {
-            Network::Allow(rules) => Some(AllowList::parse(rules)?),
-            Network::None | Network::Host => None,
-        };
+        if let Network::Allow(lines) = &spec.network {
+            AllowList::parse(lines)?;
+        }
         let mut volumes = Vec::new();
         for (target, name) in &spec.volumes {
             if !target.starts_with('/') || target.trim_matches('/').is_empty() {
@@ -158,19 +164,10 @@ impl LocalProvider {
         }
         let isolate_network = spec.network != Network::Host;
         let workdir = spec.workdir.clone().or_else(|| manifest.workdir.clone());
-        let limits = Limits { memory: spec.memory, cpu: spec.cpu };
+        let limits = limits(spec);
         let groups = Groups::make(&cgroup::prefix(self.images.store.home()), &spec.id, limits);
-        let isolation = Isolation {
-            ids: if self.ids == Ids::Range { "range" } else { "emulated" }.into(),
-            memory: if groups.memory { "cgroup" } else { "none" }.into(),
-            pids: if groups.processes { "cgroup" } else { "rlimit" }.into(),
-            network: match spec.network {
-                Network::None => "none",
-                Network::Host => "host",
-                Network::Allow(_) => "allow-list",
-            }
-            .into(),
-        };
+        let isolation = self.held(spec, &groups);
+        let strikes = Arc::new(Strikes::new(limits, &groups));
         let plan = Plan {
             ids: self.ids,
             lower: self.images.lower(manifest)?,
@@ -192,6 +189,7 @@ impl LocalProvider {
             .map_err(failed)?;
         drop(boot_inside);
         let child = spawn::launcher(&self.launcher, inside).await.map_err(failed)?;
+        let launcher = child.id();
         let ended = watch_over(child, lock, groups).map_err(failed)?;
         let boot = Channel::new(boot).map_err(failed)?;
         let control = Channel::new(control).map_err(failed)?;
@@ -216,15 +214,17 @@ impl LocalProvider {
                 ));
             }
         }
-        let mut environment = manifest.env.clone();
-        if let Some(rules) = &rules {
-            environment.extend(proxy::environment(rules));
-        }
-        environment.extend(spec.env.clone());
+        let watched = Watched {
+            launcher,
+            files: plan.directory.join("upper"),
+            commands: Arc::new(Commands::default()),
+            strikes: strikes.clone(),
+            ended: ended.clone(),
+        };
         let sandbox = LocalSandbox {
             id: spec.id.clone(),
             control,
-            environment,
+            environment: [manifest.env.clone(), spec.env.clone()],
             workdir,
             user: spec.user.clone().or_else(|| manifest.user.clone()),
             images: self.images.clone(),
@@ -232,15 +232,42 @@ impl LocalProvider {
             directory: plan.directory,
             gateways: self.gateways.clone(),
             isolation,
+            reach: Reach::new(&spec.network),
+            strikes,
+            commands: watched.commands.clone(),
             ended,
             files: Arc::default(),
         };
-        if let Some(rules) = rules {
-            let listener = sandbox.listen(proxy::PORT).await?;
-            proxy::serve(rules, listener, sandbox.ended.clone())?;
+        sandbox.enforce(&spec.network).await?;
+        if let (Some(limit), "watchdog") = (spec.memory, &*sandbox.isolation.memory) {
+            watched.clone().hold_memory(limit);
+        }
+        if let Some(limit) = spec.disk {
+            watched.hold_disk(limit);
         }
         Ok(sandbox)
     }
+
+    /// What holds a sandbox in, in these groups.
+    fn held(&self, spec: &SandboxSpec, groups: &Groups) -> Isolation {
+        let memory = match (groups.memory, spec.memory) {
+            (true, _) => "cgroup",
+            (false, Some(_)) if watchdog::can_watch_memory() => "watchdog",
+            (false, _) => "none",
+        };
+        Isolation {
+            ids: if self.ids == Ids::Range { "range" } else { "emulated" }.into(),
+            memory: memory.into(),
+            pids: if groups.processes { "cgroup" } else { "rlimit" }.into(),
+            disk: if spec.disk.is_some() { "watchdog" } else { "none" }.into(),
+            cpu: if groups.cpu { "cgroup" } else { "none" }.into(),
+            network: reach::word(&spec.network).into(),
+        }
+    }
+}
+
+fn limits(spec: &SandboxSpec) -> Limits {
+    Limits { memory: spec.memory, cpu: spec.cpu, disk: spec.disk }
 }
 
 /// Reaps the launcher when it ends, which is when the last process of the sandbox is gone, and lets go of the lock.
@@ -289,6 +316,19 @@ fn choose_ids() -> Result<Ids> {
 
 #[async_trait]
 impl SandboxProvider for LocalProvider {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    async fn isolation(&self, spec: &SandboxSpec) -> Result<Isolation> {
+        // Whether a group holds is known only once it is made.
+        let id = format!("probe-{}", ulid::Ulid::generate().to_string().to_lowercase());
+        let groups = Groups::make(&cgroup::prefix(self.images.store.home()), &id, limits(spec));
+        let isolation = self.held(spec, &groups);
+        groups.remove();
+        Ok(isolation)
+    }
+
     async fn open(&self, spec: SandboxSpec) -> Result<Arc<dyn Sandbox>> {
         Store::check_id(&spec.id)?;
         if let Some((opened, sandbox)) = self.opened(&spec.id) {
@@ -311,6 +351,7 @@ impl SandboxProvider for LocalProvider {
                 && let Some(sandbox) = mortal.upgrade()
             {
                 tracing::warn!(sandbox = sandbox.id, "ending a sandbox that has reached its longest life");
+                sandbox.strikes.expire(lifetime);
                 drop(sandbox.end().await);
             }
         });

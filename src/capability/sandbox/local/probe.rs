@@ -50,10 +50,7 @@ impl LocalProvider {
         let removed = self.remove(&id).await;
         match result.and_then(|found| removed.map(|()| found)) {
             Ok((status, isolation)) => {
-                let detail = format!(
-                    "ids: {}, processes: {}, network: {}",
-                    isolation.ids, isolation.pids, isolation.network
-                );
+                let detail = isolation.to_string();
                 Probe::new(
                     name,
                     status == ExitStatus::Code(0),
@@ -142,7 +139,7 @@ fn seccomp() -> Probe {
 }
 
 fn cgroups() -> Probe {
-    let limits = Limits { memory: Some(1 << 30), cpu: Some(1.0) };
+    let limits = Limits { memory: Some(1 << 30), cpu: Some(1.0), disk: None };
     let groups = Groups::make("harvest-probe-", &std::process::id().to_string(), limits);
     groups.remove();
     let held = |held| if held { "cgroup" } else { "none" };

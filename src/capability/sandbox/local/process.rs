@@ -3,12 +3,14 @@
 use super::super::{Chunk, ExitStatus, Process};
 use super::channel::Channel;
 use super::plan::{Order, Reply};
+use super::strikes::{Count, Strikes};
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::OwnedRwLockReadGuard;
@@ -24,12 +26,15 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 /// A running command. Dropping it closes the channel, and the process at the other end kills the tree.
 pub(super) struct LocalProcess {
-    pub(super) channel: Channel,
+    pub(super) channel: Arc<Channel>,
     pub(super) stdout: Stream,
     pub(super) stderr: Stream,
     pub(super) stdin: Option<Sender>,
     pub(super) backlog: VecDeque<Chunk>,
     pub(super) end: End,
+    pub(super) strikes: Arc<Strikes>,
+    /// Kills at the limits of the sandbox before it started.
+    pub(super) before: Count,
     /// Held while it runs, so that its sandbox knows.
     pub(super) _files: OwnedRwLockReadGuard<()>,
 }
@@ -119,7 +124,7 @@ impl LocalProcess {
                 self.stderr.pipe = None;
                 Ok(Event::Lingered)
             }
-            else => Err(lost()),
+            else => Err(self.lost()),
         }
     }
 
@@ -130,13 +135,15 @@ impl LocalProcess {
             None => self.end = End::Gone(self.end.status()),
         }
     }
-}
 
-fn lost() -> CapabilityError {
-    CapabilityError::new(
-        ErrorKind::SANDBOX_LOST,
-        "the sandbox ended under the command: it was terminated, ran out of memory, or the command killed its supervisor",
-    )
+    fn lost(&self) -> CapabilityError {
+        self.strikes.since(self.before).or_else(|| self.strikes.expired()).unwrap_or_else(|| {
+            CapabilityError::new(
+                ErrorKind::SANDBOX_LOST,
+                "the sandbox ended under the command: it was terminated, ran out of memory, or the command killed its supervisor",
+            )
+        })
+    }
 }
 
 #[async_trait]
@@ -237,9 +244,13 @@ impl Process for LocalProcess {
         loop {
             match self.end {
                 End::Exited(status) | End::Gone(Some(status)) => return Ok(status),
-                End::Gone(None) => return Err(lost()),
+                End::Gone(None) => return Err(self.lost()),
                 End::Running => drop(self.event().await?),
             }
         }
+    }
+
+    fn limit(&self) -> Option<CapabilityError> {
+        self.strikes.since(self.before)
     }
 }

@@ -1,10 +1,12 @@
 //! The proxy through which sandboxes with an allow-list reach the network: CONNECT, and plain HTTP in absolute form.
 //!
 //! Names are resolved here, and the address that was checked is the one connected to, so an allowed name cannot be
-//! pointed at this machine or its network later.
+//! pointed at this machine or its network later. What is refused is told to whoever has the sandbox, then to the program.
 
 use super::gateway::{Body, accept, strip, text};
+use super::passage::{Closed, Destination, Passage, Passages};
 use crate::capability::allow_list::{AllowList, WEB_PORTS};
+use crate::capability::sandbox::{RefusalSink, Refused};
 use crate::capability::{CapabilityError, Result};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -12,8 +14,10 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -22,6 +26,22 @@ use tokio::sync::watch;
 pub(super) const PORT: u16 = 3128;
 /// How long resolving and connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Finds the addresses of a host.
+type Resolver = Arc<
+    dyn Fn(String, u16) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> + Send + Sync,
+>;
+
+/// The proxy of one sandbox.
+#[derive(Clone)]
+pub(super) struct Proxy {
+    passages: Arc<Passages>,
+    resolve: Resolver,
+    sink: Sink,
+}
+
+/// Who is told of refused connections.
+pub(super) type Sink = Arc<Mutex<Option<RefusalSink>>>;
 
 /// The variables by which programs in the sandbox find the proxy.
 pub(super) fn environment(rules: &AllowList) -> Vec<(String, String)> {
@@ -39,18 +59,124 @@ pub(super) fn environment(rules: &AllowList) -> Vec<(String, String)> {
     all
 }
 
-/// Serves the proxy on `listener` until the sandbox ends.
-pub(super) fn serve(
-    rules: AllowList,
-    listener: std::net::TcpListener,
-    ended: watch::Receiver<bool>,
-) -> Result<()> {
-    let rules = Arc::new(rules);
-    accept(listener, ended, move |request| {
-        let rules = rules.clone();
-        async move { Ok::<_, Infallible>(answer(&rules, request).await.unwrap_or_else(Refusal::response)) }
-    })
-    .map_err(|error| CapabilityError::io("serve the proxy of a sandbox", &error))
+impl Proxy {
+    /// Serves a proxy on `listener` until the sandbox ends.
+    pub(super) fn serve(
+        rules: AllowList,
+        listener: std::net::TcpListener,
+        ended: watch::Receiver<bool>,
+        sink: Sink,
+    ) -> Result<Self> {
+        let resolve: Resolver = Arc::new(|host, port| {
+            Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+        });
+        let proxy = Self { passages: Arc::new(Passages::new(rules)), resolve, sink };
+        proxy.clone().listen(listener, ended)?;
+        Ok(proxy)
+    }
+
+    fn listen(self, listener: std::net::TcpListener, ended: watch::Receiver<bool>) -> Result<()> {
+        accept(listener, ended, move |request| {
+            let proxy = self.clone();
+            async move { Ok::<_, Infallible>(proxy.answer(request).await.unwrap_or_else(Refusal::response)) }
+        })
+        .map_err(|error| CapabilityError::io("serve the proxy of a sandbox", &error))
+    }
+
+    /// What may be reached now.
+    pub(super) fn rules(&self) -> Arc<AllowList> {
+        self.passages.rules()
+    }
+
+    /// Sets what may be reached. Returns once connections that this does not allow are cut.
+    pub(super) async fn set(&self, rules: AllowList) {
+        self.passages.set(rules).await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let (host, port) = destination(&request)?;
+        let (mut stream, passage) = self.connect(&host, port).await?;
+        if request.method() != Method::CONNECT {
+            return forward(request, stream, passage, &host, port).await;
+        }
+        tokio::spawn(async move {
+            let tunnel = async {
+                if let Ok(upgraded) = hyper::upgrade::on(request).await {
+                    // Either side may break the tunnel off at any time.
+                    drop(tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut stream).await);
+                }
+            };
+            tokio::select! {
+                biased;
+                () = passage.cut.cancelled() => {}
+                () = tunnel => {}
+            }
+            // The passage is gone only when the connection is.
+            drop(stream);
+            drop(passage);
+        });
+        Ok(Response::new(text(String::new())))
+    }
+
+    /// Connects to an allowed destination, at an address that has been checked.
+    async fn connect(&self, host: &str, port: u16) -> Result<(TcpStream, Passage), Refusal> {
+        let rules = self.rules();
+        let rule = rules.find(host, port).ok_or_else(|| self.not_listed(host, port))?;
+        let unreachable = |why: &dyn std::fmt::Display| {
+            Refusal(StatusCode::BAD_GATEWAY, format!("cannot reach {host}:{port}: {why}"))
+        };
+        let work = async {
+            let addresses =
+                (self.resolve)(host.to_owned(), port).await.map_err(|error| unreachable(&error))?;
+            let allowed: Vec<_> =
+                addresses.iter().copied().filter(|address| rule.admits(address.ip())).collect();
+            if let (true, Some(address)) = (allowed.is_empty(), addresses.first()) {
+                let why = format!(
+                    "{host} leads to {}, an address of a private network; if that is meant, add the line `{address}`",
+                    address.ip()
+                );
+                return Err(self.refuse(host, port, address.to_string(), why));
+            }
+            TcpStream::connect(&allowed[..]).await.map_err(|error| unreachable(&error))
+        };
+        let stream = tokio::time::timeout(CONNECT_LIMIT, work)
+            .await
+            .map_err(|_| unreachable(&"it does not answer"))??;
+        let address = stream.peer_addr().map_err(|error| unreachable(&error))?.ip();
+        match self.passages.open(Destination { host: host.to_owned(), port, address }) {
+            Ok(passage) => Ok((stream, passage)),
+            Err(Closed::Refused) => Err(self.not_listed(host, port)),
+            Err(Closed::Full) => Err(Refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this sandbox has too many connections open; close some".into(),
+            )),
+        }
+    }
+
+    fn not_listed(&self, host: &str, port: u16) -> Refusal {
+        let line = line(host, port);
+        let why = format!("{host}:{port} is not on the allow-list of this sandbox; add the line `{line}`");
+        self.refuse(host, port, line, why)
+    }
+
+    /// Says that a connection is refused by the policy.
+    fn refuse(&self, host: &str, port: u16, line: String, why: String) -> Refusal {
+        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Hosts that no list could name are the program's own mistake.
+        if let Some(sink) = sink.filter(|_| AllowList::parse(std::slice::from_ref(&line)).is_ok()) {
+            sink(&Refused { to: format!("{host}:{port}"), line, why: why.clone() });
+        }
+        Refusal(StatusCode::FORBIDDEN, why)
+    }
+}
+
+/// The line that allows a host at a port.
+fn line(host: &str, port: u16) -> String {
+    match (host.contains(':'), WEB_PORTS.contains(&port)) {
+        (_, true) => host.to_owned(),
+        (false, false) => format!("{host}:{port}"),
+        (true, false) => format!("[{host}]:{port}"),
+    }
 }
 
 /// Why the proxy does not pass something on; one line for the person in the sandbox.
@@ -62,22 +188,6 @@ impl Refusal {
         *response.status_mut() = self.0;
         response
     }
-}
-
-async fn answer(rules: &AllowList, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-    let (host, port) = destination(&request)?;
-    let stream = connect(rules, &host, port).await?;
-    if request.method() == Method::CONNECT {
-        tokio::spawn(async move {
-            if let Ok(upgraded) = hyper::upgrade::on(request).await {
-                let mut stream = stream;
-                // Either side may break the tunnel off at any time.
-                drop(tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut stream).await);
-            }
-        });
-        return Ok(Response::new(text(String::new())));
-    }
-    forward(request, stream, &host, port).await
 }
 
 fn destination(request: &Request<Incoming>) -> Result<(String, u16), Refusal> {
@@ -95,40 +205,11 @@ fn destination(request: &Request<Incoming>) -> Result<(String, u16), Refusal> {
     Ok((host, port))
 }
 
-/// Connects to an allowed destination, at an address that has been checked.
-async fn connect(rules: &AllowList, host: &str, port: u16) -> Result<TcpStream, Refusal> {
-    let rule = rules.find(host, port).ok_or_else(|| {
-        let line = if WEB_PORTS.contains(&port) { host.to_owned() } else { format!("{host}:{port}") };
-        Refusal(
-            StatusCode::FORBIDDEN,
-            format!("{host}:{port} is not on the allow-list of this sandbox; add the line `{line}`"),
-        )
-    })?;
-    let unreachable = |why: &dyn std::fmt::Display| {
-        Refusal(StatusCode::BAD_GATEWAY, format!("cannot reach {host}:{port}: {why}"))
-    };
-    let work = async {
-        let addresses: Vec<SocketAddr> =
-            tokio::net::lookup_host((host, port)).await.map_err(|error| unreachable(&error))?.collect();
-        let allowed: Vec<_> = addresses.iter().copied().filter(|address| rule.admits(address.ip())).collect();
-        if let (true, Some(address)) = (allowed.is_empty(), addresses.first()) {
-            return Err(Refusal(
-                StatusCode::FORBIDDEN,
-                format!(
-                    "{host} leads to {}, an address of a private network; if that is meant, add the line `{address}`",
-                    address.ip()
-                ),
-            ));
-        }
-        TcpStream::connect(&allowed[..]).await.map_err(|error| unreachable(&error))
-    };
-    tokio::time::timeout(CONNECT_LIMIT, work).await.map_err(|_| unreachable(&"it does not answer"))?
-}
-
 /// Sends a plain HTTP request on, as from a client without a proxy.
 async fn forward(
     mut request: Request<Incoming>,
     stream: TcpStream,
+    passage: Passage,
     host: &str,
     port: u16,
 ) -> Result<Response<Body>, Refusal> {
@@ -146,8 +227,158 @@ async fn forward(
     }
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    tokio::spawn(connection);
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = passage.cut.cancelled() => {}
+            // A connection that breaks is seen by whoever reads the answer.
+            _ = connection => {}
+        }
+        drop(passage);
+    });
     let mut response = sender.send_request(request).await.map_err(broken)?;
     strip(response.headers_mut());
     Ok(response.map(|body| body.map_err(Into::into).boxed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A proxy whose resolver gives these answers, one after the other, and whose refusals are collected.
+    struct World {
+        port: u16,
+        proxy: Proxy,
+        answers: Arc<Mutex<VecDeque<Vec<SocketAddr>>>>,
+        refused: Arc<Mutex<Vec<Refused>>>,
+        _ended: watch::Sender<bool>,
+    }
+
+    fn world(lines: &[&str], answers: Vec<Vec<SocketAddr>>) -> World {
+        let lines: Vec<_> = lines.iter().map(|line| (*line).to_owned()).collect();
+        let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+        let resolver = answers.clone();
+        let resolve: Resolver = Arc::new(move |_, _| {
+            let answer = resolver.lock().unwrap().pop_front();
+            Box::pin(async move { answer.ok_or_else(|| io::Error::other("asked once too often")) })
+        });
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let told = refused.clone();
+        let sink: RefusalSink = Arc::new(move |refused: &Refused| told.lock().unwrap().push(refused.clone()));
+        let passages = Arc::new(Passages::new(AllowList::parse(&lines).unwrap()));
+        let proxy = Proxy { passages, resolve, sink: Arc::new(Mutex::new(Some(sink))) };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, ended) = watch::channel(false);
+        proxy.clone().listen(listener, ended).unwrap();
+        World { port, proxy, answers, refused, _ended: sender }
+    }
+
+    impl World {
+        /// Asks for a tunnel; the connection with the first line of the answer.
+        async fn connect(&self, to: &str) -> (TcpStream, String) {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+            stream.write_all(format!("CONNECT {to} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            (stream, String::from_utf8(head).unwrap().lines().next().unwrap().to_owned())
+        }
+    }
+
+    /// A server that says its name to whoever comes.
+    async fn server(name: &'static [u8; 1]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(name).await.unwrap();
+                // Held open: who cuts it is not the server.
+                tokio::spawn(async move { stream.read_u8().await });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_name_that_turns_to_this_machine_is_refused_each_time() {
+        let canary = server(b"!").await;
+        let metadata = "169.254.169.254:80".parse().unwrap();
+        let private = "10.0.0.7:80".parse().unwrap();
+        let world = world(&["rebind.example"], vec![vec![canary], vec![metadata], vec![private, canary]]);
+        for address in ["127.0.0.1", "169.254.169.254", "10.0.0.7"] {
+            let (_, answer) = world.connect("rebind.example:80").await;
+            assert_eq!(answer, "HTTP/1.1 403 Forbidden");
+            let refused = world.refused.lock().unwrap().pop().unwrap();
+            assert!(refused.why.contains(address) && refused.line.starts_with(address), "{refused:?}");
+        }
+        assert!(world.answers.lock().unwrap().is_empty(), "each connection asks once");
+    }
+
+    #[tokio::test]
+    async fn the_address_that_was_checked_is_the_one_connected_to() {
+        let (first, second) = (server(b"1").await, server(b"2").await);
+        // Where an operator means this machine, the name may lead to it. Each answer is asked for once and used.
+        let line = format!("localhost:{}", first.port());
+        let world = world(&[&line], vec![vec![first], vec![second], vec![second, first]]);
+        for expected in [b'1', b'2', b'2'] {
+            let (mut stream, answer) = world.connect(&line).await;
+            assert_eq!(answer, "HTTP/1.1 200 OK");
+            assert_eq!(stream.read_u8().await.unwrap(), expected);
+        }
+        let (_, answer) = world.connect(&line).await;
+        assert_eq!(answer, "HTTP/1.1 502 Bad Gateway", "nothing is remembered from before");
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_only_the_public_ones_are_tried() {
+        let canary = server(b"!").await;
+        let public: SocketAddr = "[2606:4700::1111]:80".parse().unwrap();
+        let mixed = [canary, public, canary];
+        let rules = AllowList::parse(&["mixed.example".into()]).unwrap();
+        let rule = rules.find("mixed.example", 80).unwrap();
+        let tried: Vec<_> = mixed.iter().filter(|address| rule.admits(address.ip())).collect();
+        assert_eq!(tried, [&public]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_changes_while_a_connection_is_made_is_the_one_that_counts() {
+        let address = server(b"1").await;
+        let line = format!("localhost:{}", address.port());
+        let world = world(&[&line], vec![vec![address]]);
+        let lines = AllowList::parse(std::slice::from_ref(&line)).unwrap();
+        // The connection stands, but has not been noted yet: here the two race in life.
+        world.proxy.set(AllowList::default()).await;
+        let to = Destination { host: "localhost".into(), port: address.port(), address: address.ip() };
+        assert!(matches!(world.proxy.passages.open(to.clone()), Err(Closed::Refused)));
+        world.proxy.set(lines).await;
+        let passage = world.proxy.passages.open(to).ok().unwrap();
+        let cut = passage.cut.clone();
+        let holder = tokio::spawn(async move {
+            passage.cut.cancelled().await;
+            drop(passage);
+        });
+        world.proxy.set(AllowList::default()).await;
+        assert!(cut.is_cancelled());
+        holder.await.unwrap();
+    }
+
+    #[test]
+    fn lines_are_those_that_lists_take() {
+        for (host, port, expected) in [
+            ("a.example", 443, "a.example"),
+            ("a.example", 22, "a.example:22"),
+            ("::1", 80, "::1"),
+            ("::1", 8080, "[::1]:8080"),
+            ("10.0.0.1", 5432, "10.0.0.1:5432"),
+        ] {
+            let line = line(host, port);
+            assert_eq!(line, expected);
+            assert!(AllowList::parse(&[line]).unwrap().find(host, port).is_some(), "{expected}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The keys of what a workflow declares before its steps: inputs, secrets, sandboxes, permissions.
 
 use super::super::keys::{Key, Keys, Shape};
+use crate::isolation::{PARTS, PROVIDERS};
 
 /// A type, as a word or described.
 static TYPE: [Shape; 2] = [Shape::Words(&TYPES), Shape::Keys(&FIELD)];
@@ -82,18 +83,38 @@ pub(crate) static SANDBOX: Keys = Keys {
         Key::new("env", "Variables of everything that runs in it.", &[Shape::Named(&[Shape::Value])]),
         Key::new("cpu", "How many cores it may use.", &[Shape::Float]),
         Key::new("memory", "How much memory it may use.", &[Shape::Size]),
-        Key::new(
-            "network",
-            "What it may reach: `none`, `host`, or named domains.",
-            &[Shape::Words(&["none", "host"]), Shape::Keys(&NETWORK)],
-        ),
+        Key::new("disk", "How much space its own files may take, without volumes.", &[Shape::Size]),
+        Key::new("network", "What it may reach: `none`, `host`, or named domains.", REACH),
         Key::new("timeout", "How long it may live.", &[Shape::Duration]),
         Key::new("workdir", "Where commands start.", &[Shape::Text]),
         Key::new("user", "Who commands run as.", &[Shape::Text]),
         Key::new("keep", "Whether its files stay after the run.", &[Shape::Bool]),
+        Key::new(
+            "require",
+            "How well it must be held in: no run starts where this machine does less.",
+            &[Shape::Keys(&REQUIRE)],
+        ),
     ],
     near: &[],
     later: &["idle-timeout", "gpu", "region", "secrets", "ports"],
+};
+
+/// What stands behind `network`, of a sandbox and of a step.
+pub(super) const REACH: &[Shape] = &[Shape::Words(&["none", "host"]), Shape::Keys(&NETWORK)];
+
+/// The keys of `require`. Stronger levels meet weaker ones.
+pub(crate) static REQUIRE: Keys = Keys {
+    what: "`require`",
+    known: &[
+        Key::new("provider", "What makes the sandbox.", &[Shape::Words(&PROVIDERS)]),
+        Key::new("ids", "How user ids map, at least.", &[Shape::Words(PARTS[0].levels)]),
+        Key::new("memory", "What holds `memory` to its limit, at least.", &[Shape::Words(PARTS[1].levels)]),
+        Key::new("pids", "What bounds the number of processes, at least.", &[Shape::Words(PARTS[2].levels)]),
+        Key::new("disk", "What holds `disk` to its limit, at least.", &[Shape::Words(PARTS[3].levels)]),
+        Key::new("cpu", "What holds `cpu` to its limit, at least.", &[Shape::Words(PARTS[4].levels)]),
+    ],
+    near: &[],
+    later: &[],
 };
 
 /// The keys of an image with a fallback.

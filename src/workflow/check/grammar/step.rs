@@ -1,7 +1,7 @@
 //! The keys of steps. What a step does decides which keys have a place in it.
 
 use super::super::keys::{Key, Keys, Shape};
-use super::declare::PERMISSION;
+use super::declare::{PERMISSION, REACH};
 
 /// What stands behind `steps` and `finally`.
 pub(super) const STEPS: &[Shape] = &[Shape::Named(&[Shape::Kinds(&[&CALL, &SUB_WORKFLOW, &APPROVE, &LOOP])])];
@@ -57,6 +57,11 @@ pub(crate) static CALL: Keys = Keys {
             "sandboxes",
             "The sandboxes of a function that takes several, by parameter.",
             &[Shape::SandboxParameters],
+        ),
+        Key::new(
+            "network",
+            "What its sandbox may reach while it works, in place of the sandbox's own `network`.",
+            REACH,
         ),
         Key::new("secrets", "Which secret each slot of the function receives.", &[Shape::Slots]),
         NEEDS,

@@ -438,3 +438,39 @@ fn a_thousand_steps() {
     assert_eq!(good(&text).steps.len(), 1000);
     println!("1,000 steps twice: {:?}", started.elapsed());
 }
+
+#[test]
+fn steps_with_networks_that_never_meet() {
+    let workflow = good(
+        r#"
+harvest: 1
+name: phases
+sandboxes:
+  box:
+    memory: 1GiB
+    disk: 10GiB
+    require: { memory: watchdog, disk: watchdog, pids: rlimit, ids: emulated, provider: local }
+  other: { image: host }
+steps:
+  install: { uses: exec/run, sandbox: box, network: { allow: [a.example] }, with: { command: [ls] } }
+  between: { approve: { message: Go on? }, needs: [install] }
+  work: { uses: exec/run, sandbox: box, needs: [between], with: { command: [ls] } }
+  elsewhere: { uses: exec/run, sandbox: other, with: { command: [ls] } }
+  each:
+    needs: [work]
+    for-each: { item: n, in: "${{ ['a', 'b'] }}", key: "${{ n }}", parallel: 1 }
+    steps:
+      fetch: { uses: exec/run, sandbox: box, network: { allow: [b.example] }, with: { command: [ls] } }
+      use: { uses: exec/run, sandbox: box, network: none, needs: [fetch], with: { command: [ls] } }
+finally:
+  report: { uses: exec/run, sandbox: box, network: { allow: [c.example] }, with: { command: [ls] } }
+"#,
+    );
+    let install = workflow.steps["install"].call().unwrap();
+    assert_eq!(install.network, Some(Network::Allow(vec!["a.example".into()])));
+    let sandbox = &workflow.sandboxes["box"];
+    assert_eq!((sandbox.memory, sandbox.disk), (Some(1 << 30), Some(10 << 30)));
+    assert_eq!(sandbox.require.levels["memory"], "watchdog");
+    assert_eq!(sandbox.require.provider.as_deref(), Some("local"));
+    assert!(!sandbox.is_closed_to(install) && sandbox.is_closed_to(workflow.steps["work"].call().unwrap()));
+}

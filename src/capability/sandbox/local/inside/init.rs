@@ -148,12 +148,8 @@ fn start(request: Request, fds: Vec<OwnedFd>, signals: BorrowedFd<'_>) -> Option
             sys::exit(0)
         }
         Err(error) => {
-            let reply = Reply::Failed {
-                kind: ErrorKind::QUOTA,
-                message: format!(
-                    "the sandbox has reached its limit of processes ({error}): end some, or make it larger"
-                ),
-            };
+            let Failure { kind, message } = Failure::too_many_processes(&error);
+            let reply = Reply::Failed { kind, message };
             drop(wire::send(fds[1].as_fd(), &reply, &[]));
             None
         }

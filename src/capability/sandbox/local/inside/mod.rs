@@ -52,6 +52,17 @@ impl Failure {
         )
     }
 
+    /// A fork that failed.
+    fn too_many_processes(error: &std::io::Error) -> Self {
+        let limit = super::cgroup::PROCESS_LIMIT;
+        Self::new(
+            ErrorKind::QUOTA,
+            format!(
+                "the sandbox has reached its limit of {limit} processes and threads ({error}): end some of them"
+            ),
+        )
+    }
+
     fn io(doing: impl Display, error: impl Into<std::io::Error>) -> Self {
         let error = crate::capability::CapabilityError::io(doing, &error.into());
         Self::new(error.kind, error.message)

@@ -102,12 +102,7 @@ fn start(
 ) -> Result<libc::pid_t, Failure> {
     let (mut failed, failing) =
         std::io::pipe().map_err(|error| Failure::io("make a pipe in the sandbox", error))?;
-    let child = sys::fork().map_err(|error| {
-        Failure::new(
-            ErrorKind::QUOTA,
-            format!("the sandbox has reached its limit of processes ({error}): end some, or make it larger"),
-        )
-    })?;
+    let child = sys::fork().map_err(|error| Failure::too_many_processes(&error))?;
     let Some(pid) = child else {
         let Err(failure) = execute(command, output, stdin);
         let text = serde_json::to_vec(&(failure.kind, failure.message)).unwrap_or_default();

@@ -37,7 +37,7 @@ steps:
     8 |     shell: bash
       |     ^^^^^
       |
-      = help: the keys are `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
+      = help: the keys are `uses`, `with`, `sandbox`, `sandboxes`, `network`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
     "#);
 }
 
@@ -79,7 +79,7 @@ steps:
     8 |     env: { A: b }
       |     ^^^
       |
-      = help: remove it; a step has the keys `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
+      = help: remove it; a step has the keys `uses`, `with`, `sandbox`, `sandboxes`, `network`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
     "#);
 }
 

@@ -9,6 +9,7 @@ mod grammar;
 mod groups;
 mod once;
 mod order;
+mod sandboxes;
 mod schedules;
 mod sub_workflow;
 mod triggers;

@@ -34,7 +34,7 @@ steps:
     4 |   a: { uses: git/configure, wiht: { path: /x, name: Ann, email: ann@example.com } }
       |                             ^^^^
       |
-      = help: did you mean `with`? The keys are `uses`, `with`, `sandbox`, `sandboxes`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
+      = help: did you mean `with`? The keys are `uses`, `with`, `sandbox`, `sandboxes`, `network`, `secrets`, `needs`, `if`, `timeout`, `idle-timeout`, `retry`, `permissions`, `continue-on-error`, `concurrency`, `cache` and `idempotency-key`
     "#);
 }
 

@@ -1,0 +1,144 @@
+//! The local sandbox provider: the contract of all providers, as the user who runs the tests and, where that is root, as an
+//! ordinary user too; then what only this provider promises, a file a subject.
+
+#[path = "../contract"]
+mod contract {
+    pub(crate) mod sandbox;
+}
+mod gateway;
+mod invisible;
+mod limits;
+mod machine;
+mod network;
+mod powers;
+mod reach;
+mod state;
+mod survives;
+
+use harvest::capability::sandbox::local::{LocalProvider, Upstream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A provider with a home of its own, deleted with it.
+struct Local {
+    provider: LocalProvider,
+    home: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Local {
+    type Target = LocalProvider;
+
+    fn deref(&self) -> &LocalProvider {
+        &self.provider
+    }
+}
+
+fn launcher() -> PathBuf {
+    std::env::var_os("HARVEST_TEST_LAUNCHER")
+        .map_or_else(|| env!("CARGO_BIN_EXE_harvest").into(), PathBuf::from)
+}
+
+fn local() -> Local {
+    with_upstreams(Vec::new())
+}
+
+fn with_upstreams(upstreams: Vec<Upstream>) -> Local {
+    let home = tempfile::tempdir().expect("a directory");
+    let provider = LocalProvider::new(home.path(), launcher(), upstreams).expect("a provider");
+    Local { provider, home }
+}
+
+mod keeps {
+    use super::local;
+
+    crate::sandbox_contract! {
+        local();
+        streams_are_kept_apart,
+        a_signal_is_told_from_a_code,
+        signals_reach_the_command,
+        stdin_is_delivered_whole_and_ends,
+        sixty_four_megabytes_pass_unchanged_both_ways,
+        what_cannot_start_says_why,
+        environments_add_up,
+        the_working_directory_is_made_and_used,
+        kill_ends_the_whole_tree_and_nothing_else,
+        dropping_a_command_kills_its_tree,
+        a_command_that_leaves_daemons_still_ends,
+        many_commands_run_at_once,
+        without_network_there_is_only_loopback,
+        terminate_ends_everything_and_keeps_the_files,
+        ids_that_could_be_paths_are_refused,
+        an_image_that_does_not_exist_is_named,
+        files_are_read_and_written_inside,
+        files_and_volumes_survive_and_are_shared,
+        volumes_swap_only_what_was_read,
+        planted_links_are_not_followed,
+        images_are_built_once_per_step,
+        equal_images_built_at_once_agree,
+        a_snapshot_holds_the_files,
+    }
+}
+
+/// A text that must turn up nowhere.
+const CANARY: &str = "canary-4d1e8c0a";
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Files below a directory that hold a text.
+fn grep(directory: &Path, text: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let kind = entry.file_type().expect("a kind");
+        if kind.is_dir() {
+            found.extend(grep(&path, text));
+        } else if kind.is_file()
+            && std::fs::read(&path)
+                .is_ok_and(|content| content.windows(text.len()).any(|window| window == text))
+        {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Everything here once more as a user without any rights, where the tests run as root.
+#[test]
+fn all_of_it_as_an_ordinary_user() {
+    const USER: u32 = 12_345;
+    if !is_root() {
+        return;
+    }
+    let place = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::chown(place.path(), Some(USER), Some(USER)).expect("given away");
+    // Where the build directory is closed to others, the user needs copies.
+    let reachable = |original: &Path| {
+        let copy = place.path().join(original.file_name().expect("a name"));
+        std::fs::hard_link(original, &copy)
+            .or_else(|_| std::fs::copy(original, &copy).map(drop))
+            .expect("copied");
+        copy
+    };
+    let test = reachable(&std::env::current_exe().expect("this test"));
+    let launcher = reachable(&launcher());
+    let result = Command::new(test)
+        .args(["--skip", "all_of_it_as_an_ordinary_user"])
+        .env_clear()
+        .env("HARVEST_TEST_LAUNCHER", launcher)
+        .env("TMPDIR", place.path())
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir("/")
+        .uid(USER)
+        .gid(USER)
+        .output()
+        .expect("runs");
+    assert!(
+        result.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&result.stdout),
+        String::from_utf8_lossy(&result.stderr)
+    );
+}
