@@ -88,7 +88,7 @@ fn a_step_has_a_network_of_its_own_while_it_works() {
         plan.contains(&format!("  reaches meanwhile: network {{\"allow\":[\"{HERE}:{port}\"]}}")),
         "{plan}"
     );
-    let entries = text(&home.run(&["logs", run, "install", "--json"]).stdout);
+    let entries = text(&home.run(&["logs", run, "install", "--isolation", "--json"]).stdout);
     assert!(entries.contains("\"isolation\":{\"ids\":\""), "{entries}");
 }
 

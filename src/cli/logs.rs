@@ -3,7 +3,7 @@
 use super::follow::{Follower, News};
 use super::{Failure, Outcome, print_json, print_line, run_id};
 use crate::app::App;
-use crate::capability::stream::{Content, Cursor, StreamEntry};
+use crate::capability::stream::{Content, Cursor, REPORTS, StreamEntry};
 use crate::id::{RunId, StepRef};
 use serde_json::{Value, json};
 
@@ -17,6 +17,9 @@ pub(super) struct Arguments {
     /// Go on until the run ends.
     #[arg(short, long)]
     follow: bool,
+    /// In place of what the steps said: how well each sandbox was held in when it was opened for a step.
+    #[arg(long)]
+    isolation: bool,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
@@ -31,10 +34,12 @@ pub(super) async fn logs(app: &App, arguments: &Arguments) -> Outcome {
         return Err(Failure::not_found(format!("run {id} has no step `{step}`")));
     }
     let wanted = |entry: &StreamEntry| {
-        arguments
+        let asked = (entry.stream == REPORTS) == arguments.isolation;
+        let step = arguments
             .step
             .as_deref()
-            .is_none_or(|step| step == entry.who.step.as_str() || step == entry.who.to_string())
+            .is_none_or(|step| step == entry.who.step.as_str() || step == entry.who.to_string());
+        asked && step
     };
     if !arguments.follow {
         let mut cursor = 0;

@@ -3,7 +3,7 @@
 
 use super::output::Output;
 use crate::capability::sandbox::{Isolation, Network, Refused};
-use crate::capability::stream::Content;
+use crate::capability::stream::{Content, REPORTS};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -56,9 +56,9 @@ impl Refusals {
         self.output.entry("log", Content::Data(entry));
     }
 
-    /// Notes how well a sandbox that was opened for the attempt is held in; for programs, so without words.
+    /// Notes how well a sandbox that was opened for the attempt is held in; for programs.
     pub(super) fn opened(&self, sandbox: &str, isolation: &Isolation) {
-        self.output.entry("log", Content::Data(json!({ "sandbox": sandbox, "isolation": isolation })));
+        self.output.entry(REPORTS, Content::Data(json!({ "sandbox": sandbox, "isolation": isolation })));
     }
 
     /// What to write so that nothing of it would be refused, as the end of an error; empty where nothing was.

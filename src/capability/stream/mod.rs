@@ -20,6 +20,8 @@ pub const MAX_TEXT: usize = 64 * 1024;
 pub const MAX_DATA: usize = 256 * 1024;
 /// Bytes of the stream of one run, as it is stored.
 pub const MAX_STREAM: u64 = 64 << 20;
+/// The stream in which the host says how well a step's sandboxes are held in: shown when asked for.
+pub const REPORTS: &str = "sandbox";
 /// Entries in one answer of [`StreamStore::read`], however many were asked for.
 pub const MAX_ENTRIES: usize = 10_000;
 

@@ -115,7 +115,7 @@ mod tests {
         let later = strikes.count();
         assert_eq!(strikes.since(later), None, "what was killed before is no business of a later command");
         strikes.disk();
-        insta::assert_snapshot!(strikes.since(later).unwrap(), @"");
+        insta::assert_snapshot!(strikes.since(later).unwrap(), @"the sandbox reached its limit of disk space, 1GiB, and what ran in it was killed: write `disk: 2GiB` or more in the sandbox, or use less");
     }
 
     #[test]

@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_tree_is_found_with_its_generations() {
         let mut shell = std::process::Command::new("sh")
-            .args(["-c", "sh -c 'read line; true' & wait; true"])
+            .args(["-c", "exec 3<&0; sh -c 'read line; true' <&3 & wait; true"])
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
