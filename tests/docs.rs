@@ -17,10 +17,11 @@ use harvest::workflow::diagnostic::Diagnostic;
 use harvest::workflow::types::{Catalog, Field, FunctionType, Type};
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const README: &str = include_str!("../README.md");
+const SANDBOX: &str = include_str!("../docs/sandbox.md");
 const REFERENCE: &str = include_str!("../docs/workflows.md");
 
 /// A fenced block of YAML.
@@ -409,4 +410,66 @@ fn the_examples_of_answers_run() {
     assert_eq!((code, &last["error"]["kind"]), (1, &"network".into()), "{last}");
     let shown = home.run(&["explain", "E0312"]);
     assert!(text(&shown.stdout).starts_with("E0312: "));
+}
+
+/// Files of Rust code below a directory of the project.
+fn code(directory: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Names of tests: functions that are marked so, and promises that the suite of the local provider lists.
+fn tests() -> Vec<String> {
+    let mut found = Vec::new();
+    for path in code("tests").into_iter().chain(code("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut marked = false;
+        for line in text.lines().map(str::trim) {
+            if let Some((_, name)) = line.split_once("fn ").filter(|_| marked) {
+                found.push(name.split('(').next().unwrap().to_owned());
+                marked = false;
+            }
+            marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        }
+        if path.ends_with("sandbox/main.rs") {
+            let suite = text.split("sandbox_contract! {").nth(1).unwrap().split('}').next().unwrap();
+            found.extend(
+                suite.lines().skip(2).filter_map(|line| Some(line.trim().strip_suffix(',')?.to_owned())),
+            );
+        }
+    }
+    found
+}
+
+/// What the document of sandboxes promises is held by tests that exist.
+#[test]
+fn every_promise_of_the_sandbox_names_its_test() {
+    let tests = tests();
+    let rows = ["| Promise | Test |\n|---|---|\n", "| Probe | Tried by switching it off |\n|---|---|\n"].map(
+        |head| {
+            let table = SANDBOX.split(head).nth(1).unwrap_or_else(|| panic!("no table {head}"));
+            table.lines().take_while(|line| line.starts_with('|')).collect::<Vec<_>>()
+        },
+    );
+    assert!(rows[0].len() >= 25 && rows[1].len() >= 9, "{rows:?}");
+    for line in rows.concat() {
+        let last = line.trim_end_matches('|').rsplit('|').next().unwrap();
+        let quoted = last.split('`').skip(1).step_by(2);
+        let named: Vec<_> = quoted.filter(|name| !name.contains(' ')).collect();
+        assert!(!named.is_empty(), "no test for: {line}");
+        for name in named {
+            assert!(tests.iter().any(|test| test == name), "there is no test `{name}` for: {line}");
+        }
+    }
 }

@@ -10,11 +10,11 @@ use serde::Serialize;
 pub struct Probe {
     /// What was tried.
     pub name: String,
-    /// Whether it works.
+    /// Whether harvest works with it.
     pub ok: bool,
     /// What was found.
     pub detail: String,
-    /// What to do where it does not work.
+    /// What to do where it does not work, or where it could be better.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -30,7 +30,7 @@ impl Probe {
 impl From<local::Probe> for Probe {
     fn from(probe: local::Probe) -> Self {
         let local::Probe { name, ok, detail, remedy } = probe;
-        Self { name: name.into(), ok, detail, remedy: (!ok).then_some(remedy) }
+        Self { name: name.into(), ok, detail, remedy: (!remedy.is_empty()).then_some(remedy) }
     }
 }
 

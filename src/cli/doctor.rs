@@ -18,13 +18,13 @@ pub(super) async fn doctor(home: &Home, arguments: &Arguments) -> Outcome {
         print_json(&probes)?;
     } else {
         for probe in &probes {
-            print_line(&format!(
-                "{}  {:<24} {}",
-                if probe.ok { "ok  " } else { "FAIL" },
-                probe.name,
-                probe.detail
-            ))?;
-            if let Some(remedy) = probe.remedy.as_ref().filter(|_| !probe.ok) {
+            let state = match (probe.ok, &probe.remedy) {
+                (false, _) => "FAIL",
+                (true, Some(_)) => "note",
+                (true, None) => "ok",
+            };
+            print_line(&format!("{state:<4}  {:<24} {}", probe.name, probe.detail))?;
+            if let Some(remedy) = &probe.remedy {
                 print_line(&format!("      -> {remedy}"))?;
             }
         }

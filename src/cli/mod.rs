@@ -202,6 +202,7 @@ pub fn main() -> ExitCode {
         terminal,
     };
     listen_to_tracing(talk);
+    raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -219,6 +220,15 @@ pub fn main() -> ExitCode {
         failure.exit_code
     });
     ExitCode::from(exit_code)
+}
+
+/// Takes as many open files as there may be: each command in a sandbox holds four, and the usual limit of 1,024 is there for
+/// programs that wait with select(2), of which this is none.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Within the hard limit the kernel refuses nobody; `harvest doctor` tells where that one is low.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {

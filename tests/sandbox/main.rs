@@ -5,20 +5,24 @@
 mod contract {
     pub(crate) mod sandbox;
 }
+mod doctor;
 mod gateway;
 mod invisible;
 mod limits;
-mod machine;
 mod network;
 mod powers;
+mod processes;
 mod reach;
 mod state;
 mod survives;
+mod volumes;
 
 use harvest::capability::sandbox::local::{LocalProvider, Upstream};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, OnceLock};
 
 /// A provider with a home of its own, deleted with it.
 struct Local {
@@ -101,6 +105,53 @@ fn grep(directory: &Path, text: &[u8]) -> Vec<PathBuf> {
         {
             found.push(path);
         }
+    }
+    found
+}
+
+/// Collects what is logged.
+struct Collector(&'static Mutex<Vec<u8>>);
+
+impl Write for Collector {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("a log").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Begins to log everything, and returns what reads it. There is one log for all tests of this process.
+fn logged() -> impl Fn() -> String {
+    static LOG: OnceLock<&'static Mutex<Vec<u8>>> = OnceLock::new();
+    let log = LOG.get_or_init(|| {
+        let log: &'static Mutex<Vec<u8>> = Box::leak(Box::default());
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || Collector(log))
+            .init();
+        log
+    });
+    || String::from_utf8_lossy(&log.lock().expect("a log")).into_owned()
+}
+
+/// Control groups of this machine whose name ends with an id.
+fn groups_of(id: &str) -> Vec<PathBuf> {
+    fn search(directory: &Path, id: &str, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().ends_with(id) {
+                    found.push(entry.path());
+                }
+                search(&entry.path(), id, found);
+            }
+        }
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let mut found = Vec::new();
+    for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+        search(Path::new(line.split(' ').nth(4).expect("a mount point")), id, &mut found);
     }
     found
 }

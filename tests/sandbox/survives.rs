@@ -1,12 +1,12 @@
 //! What is left of sandboxes whose host or whose processes are killed: nothing but their files.
 
 use super::contract::sandbox::{open, output, sh, spec};
-use super::{launcher, local};
+use super::{groups_of, launcher, local};
 use harvest::capability::sandbox::local::LocalProvider;
 use harvest::capability::sandbox::{ExecSpec, SandboxProvider, SandboxSpec};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Processes of this machine whose command line holds a text.
@@ -77,4 +77,153 @@ async fn a_command_cannot_outlive_its_killed_supervisor() {
     {
         assert!(Instant::now() < deadline, "something survives");
     }
+}
+
+/// Rounds of kills where the environment names no other number (`cargo xtask soak sandboxes N`).
+const ROUNDS: u64 = 10;
+/// How long a host lives at most before the first kill, in milliseconds: from before its sandbox to well after.
+const LIFE_MS: u64 = 400;
+/// How long the kernel may take to end what is left.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Numbers that look random and are the same for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Children of a process that are processes of a sandbox.
+fn sandboxes_below(parent: u32) -> Vec<u32> {
+    let children = std::fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let after = stat.rsplit(')').next()?;
+        (after.split_whitespace().nth(1)?.parse() == Ok(parent)).then_some(pid)
+    });
+    children.filter(|pid| lives(*pid)).collect()
+}
+
+/// Whether a process of a sandbox lives; what is dead and not yet reaped has no command line.
+fn lives(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| line.windows(9).any(|text| text == b"__sandbox"))
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a pid");
+    // It may be gone already.
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The host that is killed: opens a sandbox and keeps it busy with commands that end and commands that leave daemons.
+async fn be_busy(home: &Path, id: &str, tag: &str) {
+    let provider = LocalProvider::new(home, launcher(), Vec::new()).expect("a provider");
+    let sandbox =
+        provider.open(SandboxSpec { id: id.into(), memory: Some(1 << 30), ..spec() }).await.expect("opens");
+    let daemons = format!(
+        "for i in 1 2 3; do setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 0.05; done # {tag}' & done; wait"
+    );
+    let _kept = sandbox.exec(sh(&daemons)).await.expect("starts");
+    loop {
+        let busy = sandbox
+            .exec(sh(&format!("(setsid sleep 1000 &); dd if=/dev/zero of=/root/f bs=64k count=8; # {tag}")))
+            .await;
+        let Ok(mut busy) = busy else { std::future::pending().await };
+        drop(busy.wait().await);
+    }
+}
+
+fn start_host(home: &Path, id: &str, tag: &str) -> Child {
+    Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "survives::nothing_is_left_by_kills_at_any_moment", "--nocapture"])
+        .env("HARVEST_TEST_VICTIM", home)
+        .env("HARVEST_TEST_ID", id)
+        .env("HARVEST_TEST_TAG", tag)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts")
+}
+
+/// `kill -9` of the host, the launcher and the init process: some of them, in any order, at any time of the sandbox's life.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_by_kills_at_any_moment() {
+    if let Some(home) = std::env::var_os("HARVEST_TEST_VICTIM") {
+        let of = |name| std::env::var(name).expect("set");
+        be_busy(Path::new(&home), &of("HARVEST_TEST_ID"), &of("HARVEST_TEST_TAG")).await;
+    }
+    let seed = number("HARVEST_SEED").unwrap_or(u64::from(std::process::id()));
+    let rounds = number("HARVEST_SANDBOX_KILLS").unwrap_or(ROUNDS);
+    println!("{rounds} rounds, HARVEST_SEED={seed}");
+    let mut chance = Chance(seed);
+    let home = tempfile::tempdir().expect("a directory");
+    let mut killed = [0; 3];
+    for round in 0..rounds {
+        let id = format!("victim-{}-{round}", std::process::id());
+        let tag = format!("tag-{id}-");
+        let mut host = start_host(home.path(), &id, &tag);
+        std::thread::sleep(Duration::from_millis(chance.below(LIFE_MS)));
+        let launchers = sandboxes_below(host.id());
+        let inits: Vec<u32> = launchers.iter().flat_map(|launcher| sandboxes_below(*launcher)).collect();
+        let mut targets = vec![(0, host.id())];
+        targets.extend(launchers.iter().map(|pid| (1, *pid)));
+        targets.extend(inits.iter().map(|pid| (2, *pid)));
+        for last in (1..targets.len()).rev() {
+            targets.swap(last, chance.below(last as u64 + 1) as usize);
+        }
+        targets.truncate(1 + chance.below(targets.len() as u64) as usize);
+        for (kind, pid) in &targets {
+            killed[*kind] += 1;
+            kill(*pid);
+            std::thread::sleep(Duration::from_micros(chance.below(2_000)));
+        }
+        let seen = format!(
+            "round {round}, killed {targets:?} of launchers {launchers:?} and init processes {inits:?}"
+        );
+        // Where two of three are left alone, the sandbox goes all the same, and before its host does.
+        if targets.iter().all(|(kind, _)| *kind > 0) {
+            wait_until(&format!("{seen}: commands survive"), || processes(&tag) == 0);
+        }
+        host.kill().expect("killed");
+        host.wait().expect("reaped");
+        // Whoever opens it next, at once, finds nobody in it, however it ended.
+        let provider = LocalProvider::new(home.path(), launcher(), Vec::new()).expect("a provider");
+        let again = provider.open(SandboxSpec { id: id.clone(), ..spec() }).await.expect("opens");
+        assert_eq!(processes(&tag), 0, "{seen}: commands survive");
+        let alive: Vec<_> = launchers.iter().chain(&inits).filter(|pid| lives(**pid)).collect();
+        assert!(alive.is_empty(), "{seen}: {alive:?} survive");
+        again.terminate().await.expect("ends");
+        drop(again);
+        for (_, running) in provider.list().await.expect("listed") {
+            assert!(!running, "{seen}: a lock is held");
+        }
+        provider.remove(&id).await.expect("removed");
+        // A host clears away what nobody was left to clear away.
+        drop(LocalProvider::new(home.path(), launcher(), Vec::new()).expect("a provider"));
+        assert_eq!(groups_of(&id), Vec::<PathBuf>::new(), "{seen}");
+        let left: Vec<_> = std::fs::read_dir(home.path().join("sandboxes")).expect("there").collect();
+        assert!(left.is_empty(), "{seen}: {left:?}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        assert!(!mounts.contains(&*home.path().to_string_lossy()), "{seen}: {mounts}");
+    }
+    let [hosts, launchers, inits] = killed;
+    println!("killed {hosts} hosts, {launchers} launchers, {inits} init processes");
 }

@@ -23,6 +23,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   fixture NAME [BINARY] a journal with runs of every kind in tests/fixtures/journals/NAME: one is made at each release
   soak [CASES]          the random tests of run core and checker with that many cases, 1,000,000 where none are named
   soak kills [N]        kill -9 of the real binary under load, N times and at every record of a run, 200 where none are named
+  soak sandboxes [N]    kill -9 of hosts, launchers and init processes of sandboxes, in N rounds, 500 where none are named
   scripted-api NAME DIR a Messages API on loopback that follows a scenario, until standard input ends";
 
 fn main() -> ExitCode {
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         ["soak"] => soak::run("1000000"),
         ["soak", "kills"] => soak::kills("200"),
         ["soak", "kills", kills] => soak::kills(kills),
+        ["soak", "sandboxes"] => soak::sandboxes("500"),
+        ["soak", "sandboxes", rounds] => soak::sandboxes(rounds),
         ["soak", cases] => soak::run(cases),
         ["scripted-api", name, directory] => scripted_api::run(name, directory),
         _ => {

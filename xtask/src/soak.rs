@@ -27,6 +27,17 @@ pub(crate) fn kills(kills: &str) -> Result<(), String> {
         .run()
 }
 
+/// Kills hosts, launchers and init processes of sandboxes in so many rounds, at random moments and in random order.
+pub(crate) fn sandboxes(rounds: &str) -> Result<(), String> {
+    number(rounds, "rounds")?;
+    setup::run()?;
+    workspace::cargo()
+        .args(["test", "--release", "--package", "harvest", "--test", "sandbox", "--"])
+        .args(["--exact", "survives::nothing_is_left_by_kills_at_any_moment", "--nocapture"])
+        .with("HARVEST_SANDBOX_KILLS", rounds)
+        .run()
+}
+
 fn number(text: &str, what: &str) -> Result<(), String> {
     match text.parse::<u32>() {
         Ok(_) => Ok(()),

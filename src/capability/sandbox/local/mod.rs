@@ -10,6 +10,7 @@ mod cgroup;
 mod channel;
 mod copy;
 mod gateway;
+mod holder;
 mod image;
 mod inside;
 mod instance;
@@ -94,12 +95,13 @@ impl LocalProvider {
         let store = Store::new(home, ids)?;
         let (uid, gid) = ids.root();
         let volumes = Arc::new(DirectoryVolumes::new(&store.volumes(), uid, gid)?);
-        store.sweep()?;
         for (id, group) in cgroup::left(&cgroup::prefix(store.home())) {
             if let Some(_lock) = store.try_lock(&id)? {
                 drop(std::fs::remove_dir(group));
             }
         }
+        // Last: to ask whether a sandbox is idle makes a lock, also for one that is gone.
+        store.sweep()?;
         let images = Images { store, ids };
         let gateways = Gateways::new(upstreams)?;
         Ok(Self { images, ids, launcher, gateways, volumes, open: Mutex::default() })

@@ -2,6 +2,7 @@
 //!
 //! Everything that is published appears by a rename, after its content is on disk, so a crash leaves either all or nothing.
 
+use super::holder;
 use super::plan::Ids;
 use crate::capability::{CapabilityError, Result, owned};
 use crate::step::ErrorKind;
@@ -113,7 +114,7 @@ impl Store {
             // Whoever removed the sandbox removed the file too; a lock on a file without a name protects nothing.
             let held = file.metadata().map_err(failed)?;
             if fs::metadata(&path).is_ok_and(|named| named.ino() == held.ino()) {
-                return Ok(Some(Lock(file)));
+                return Ok((!holder::lives(&file)).then_some(Lock(file)));
             }
         }
     }
@@ -216,6 +217,7 @@ pub(super) fn open_lock(path: &Path) -> Result<File> {
     OpenOptions::new()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .mode(0o600)
         .open(path)

@@ -5,7 +5,7 @@
 
 use super::super::plan::{Ids, Plan, Reply, Request};
 use super::super::wire;
-use super::{Failure, files, mounts, seccomp, shim, sys, tree};
+use super::{Failure, files, landlock, mounts, seccomp, shim, sys, tree};
 use crate::step::ErrorKind;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -103,6 +103,7 @@ fn build(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
     sys::new_session();
     sys::limit_capabilities(CAPABILITIES).map_err(step("give up capabilities"))?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(step("give up new privileges"))?;
+    landlock::enclose()?;
     sys::install_filter(&seccomp::program(plan.ids != Ids::Range))
         .map_err(|error| Failure::unavailable("seccomp filters are refused", error))
 }

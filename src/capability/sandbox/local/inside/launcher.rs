@@ -1,8 +1,10 @@
 //! The launcher: makes the namespaces of one sandbox, maps its ids, and waits for its init process.
 //!
 //! It holds the sandbox's lock until the last process of the sandbox is gone, so a lock that is free means an idle
-//! sandbox. It dies with the host (PDEATHSIG, and the init process sees the closed socket) and the sandbox dies with it.
+//! sandbox; should it be killed, its note in the lock's file says whose end to wait for. It dies with the host (PDEATHSIG,
+//! and the init process sees the closed socket) and the sandbox dies with it.
 
+use super::super::holder;
 use super::super::plan::{Ids, Plan, RANGE_BASE, RANGE_COUNT, Reply};
 use super::super::wire;
 use super::{Failure, init, sys};
@@ -28,14 +30,16 @@ pub(super) fn run() -> i32 {
     if fds.len() != 3 {
         return NOT_FOR_PEOPLE;
     }
-    let lock = fds.pop();
-    let (Some(boot), Some(details)) = (fds.pop(), fds.pop()) else { return NOT_FOR_PEOPLE };
+    let (Some(lock), Some(boot), Some(details)) = (fds.pop(), fds.pop(), fds.pop()) else {
+        return NOT_FOR_PEOPLE;
+    };
+    let lock = fs::File::from(lock);
     let plan: Plan = match wire::recall(&details) {
         Ok(plan) => plan,
         Err(_) => return NOT_FOR_PEOPLE,
     };
     sys::close_on_exec();
-    match launch(&plan, &details, &boot, &signals) {
+    match launch(&plan, &lock, &details, &boot, &signals) {
         Ok((pid, _alive)) => wait(pid, signals.as_fd()),
         Err(failure) => {
             let reply = Reply::Failed { kind: failure.kind, message: failure.message };
@@ -54,6 +58,7 @@ pub(super) fn run() -> i32 {
 /// still lives.
 fn launch(
     plan: &Plan,
+    lock: &fs::File,
     details: &OwnedFd,
     boot: &OwnedFd,
     signals: &OwnedFd,
@@ -74,10 +79,11 @@ fn launch(
         init::begin(plan, [boot, &gate, signals, details]);
     };
     drop(gate);
+    let noted = holder::note(lock, pid).map_err(|error| Failure::io("note the init process", error));
     let joined = plan.cgroups.iter().try_for_each(|cgroup| {
         fs::write(cgroup, pid.to_string()).map_err(|error| Failure::io("join the sandbox's cgroup", error))
     });
-    let mapped = joined.and_then(|()| map_ids(pid, plan.ids)).and_then(|()| {
+    let mapped = noted.and(joined).and_then(|()| map_ids(pid, plan.ids)).and_then(|()| {
         wire::send(go.as_fd(), &(), &[]).map_err(|error| Failure::io("start the init process", error))
     });
     if let Err(failure) = mapped {
@@ -122,7 +128,8 @@ fn explain_clone(error: &std::io::Error) -> Failure {
             return Failure::new(ErrorKind::QUOTA, "cannot fork: the machine's process limit is reached");
         }
         Some(libc::ENOSYS | libc::EINVAL) => {
-            "the kernel lacks a namespace or clone3; Linux 5.14 or later is needed"
+            "the kernel lacks a namespace or clone3: Linux 5.14 or later is needed, and in a container a seccomp profile \
+             that allows both (Docker: --security-opt seccomp=unconfined)"
         }
         _ => "new namespaces cannot be made",
     };

@@ -5,6 +5,7 @@
 
 mod files;
 mod init;
+mod landlock;
 mod launcher;
 mod mounts;
 mod seccomp;

@@ -3,6 +3,10 @@
 //! It closes what namespaces leave open: mounts and further namespaces (more kernel surface), socket families that no
 //! network namespace covers (AF_VSOCK reaches the hypervisor), and interfaces with a history of holes. clone3 answers
 //! ENOSYS because its flags lie in memory where a filter cannot see them; libc then falls back to clone.
+//!
+//! It is a list of what is denied, not of what is allowed: programs written for a newer kernel must go on to work, and a
+//! new call is no more than an unknown one to the kernels that lack it. What Docker's default list denies is denied here
+//! too, but for what capabilities and namespaces hold by themselves: NUMA placement, the host's name, ptrace.
 
 use libc::sock_filter;
 
@@ -24,6 +28,7 @@ const NUMBER: u32 = 0;
 const MACHINE: u32 = 4;
 const ARGUMENT_0: u32 = 16;
 const ARGUMENT_1: u32 = 24;
+const ARGUMENT_2: u32 = 32;
 
 #[cfg(target_arch = "x86_64")]
 const THIS_MACHINE: u32 = 0xC000_003E;
@@ -70,6 +75,9 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_fanotify_init,
     libc::SYS_open_by_handle_at,
     libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_kcmp,
+    libc::SYS_lookup_dcookie,
     libc::SYS_acct,
     libc::SYS_swapon,
     libc::SYS_swapoff,
@@ -79,6 +87,7 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_clock_adjtime,
@@ -90,7 +99,7 @@ const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 
 #[cfg(target_arch = "x86_64")]
 const DENIED_HERE: &[libc::c_long] =
-    &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_kexec_file_load];
+    &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib];
 #[cfg(target_arch = "aarch64")]
 const DENIED_HERE: &[libc::c_long] = &[];
 
@@ -114,7 +123,17 @@ const EMULATED_HERE: &[libc::c_long] = &[libc::SYS_chown, libc::SYS_lchown];
 #[cfg(target_arch = "aarch64")]
 const EMULATED_HERE: &[libc::c_long] = &[];
 
-const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// Protocols of AF_INET and AF_INET6. Asking for one of the others makes the kernel load its module, and several of those
+/// (SCTP, DCCP, L2TP, SMC) have had holes. 0 is the one that belongs to the type of socket.
+const INTERNET_PROTOCOLS: &[libc::c_int] =
+    &[0, libc::IPPROTO_ICMP, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_ICMPV6];
+
+/// Protocols of AF_NETLINK: interfaces and addresses, and the sockets that there are. The others speak to parts of the
+/// kernel that are nothing to a sandbox.
+const NETLINK_PROTOCOLS: &[libc::c_int] = &[libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG];
+
+/// Terminal requests that type for somebody else.
+const TYPING: &[libc::c_int] = &[libc::TIOCSTI as libc::c_int, libc::TIOCLINUX as libc::c_int];
 
 /// The filter; `emulate` adds the calls that pretend to succeed.
 pub(super) fn program(emulate: bool) -> Vec<sock_filter> {
@@ -129,21 +148,55 @@ pub(super) fn program(emulate: bool) -> Vec<sock_filter> {
         }
     }
     program.extend(on(libc::SYS_clone3, errno(libc::ENOSYS)));
-    // clone: no new namespaces.
-    program.extend([jump(EQUAL, libc::SYS_clone as u32, 0, 4), load(ARGUMENT_0)]);
-    program.extend([jump(ANY_BIT, NAMESPACES, 0, 1), give(errno(libc::EPERM)), give(ALLOW)]);
-    // ioctl: no typing into a terminal of someone else.
-    program.extend([jump(EQUAL, libc::SYS_ioctl as u32, 0, 4), load(ARGUMENT_1)]);
-    program.extend([jump(EQUAL, libc::TIOCSTI as u32, 0, 1), give(errno(libc::EPERM)), give(ALLOW)]);
-    // socket: only the families that the network namespace covers.
-    let families = FAMILIES.len() as u8;
-    program.extend([jump(EQUAL, libc::SYS_socket as u32, 0, families + 2), load(ARGUMENT_0)]);
-    for (index, family) in FAMILIES.iter().enumerate() {
-        program.push(jump(EQUAL, *family as u32, families - index as u8, 0));
-    }
-    program.push(give(errno(libc::EAFNOSUPPORT)));
+    let namespaces =
+        [load(ARGUMENT_0), jump(ANY_BIT, NAMESPACES, 0, 1), give(errno(libc::EPERM)), give(ALLOW)];
+    program.extend(within(libc::SYS_clone, namespaces.to_vec()));
+    program.extend(within(libc::SYS_ioctl, none_of(ARGUMENT_1, TYPING, errno(libc::EPERM))));
+    program.extend(within(libc::SYS_socket, socket()));
+    // Linked pairs are AF_UNIX and, with its module, AF_TIPC.
+    let pairs = one_of(ARGUMENT_0, &[libc::AF_UNIX], errno(libc::EAFNOSUPPORT));
+    program.extend(within(libc::SYS_socketpair, pairs));
     program.push(give(ALLOW));
     program
+}
+
+/// Only families that the network namespace covers, with the protocols that people use.
+fn socket() -> Vec<sock_filter> {
+    let internet = one_of(ARGUMENT_2, INTERNET_PROTOCOLS, errno(libc::EPROTONOSUPPORT));
+    let netlink = one_of(ARGUMENT_2, NETLINK_PROTOCOLS, errno(libc::EPROTONOSUPPORT));
+    let mut block = vec![load(ARGUMENT_0), jump(EQUAL, libc::AF_UNIX as u32, 0, 1), give(ALLOW)];
+    block.push(jump(EQUAL, libc::AF_INET as u32, 1, 0));
+    block.push(jump(EQUAL, libc::AF_INET6 as u32, 0, internet.len() as u8));
+    block.extend(internet);
+    block.push(jump(EQUAL, libc::AF_NETLINK as u32, 0, netlink.len() as u8));
+    block.extend(netlink);
+    block.push(give(errno(libc::EAFNOSUPPORT)));
+    block
+}
+
+/// A block for one system call. Every way through it must end in a decision: it may leave an argument loaded.
+fn within(call: libc::c_long, block: Vec<sock_filter>) -> Vec<sock_filter> {
+    let mut whole = vec![jump(EQUAL, call as u32, 0, block.len() as u8)];
+    whole.extend(block);
+    whole
+}
+
+/// Allows the call where an argument is one of these.
+fn one_of(argument: u32, values: &[libc::c_int], refused: u32) -> Vec<sock_filter> {
+    choose(argument, values, ALLOW, refused)
+}
+
+/// Allows the call where an argument is none of these.
+fn none_of(argument: u32, values: &[libc::c_int], refused: u32) -> Vec<sock_filter> {
+    choose(argument, values, refused, ALLOW)
+}
+
+fn choose(argument: u32, values: &[libc::c_int], found: u32, otherwise: u32) -> Vec<sock_filter> {
+    let mut block = vec![load(argument)];
+    let count = values.len() as u8;
+    block.extend((0..count).zip(values).map(|(index, value)| jump(EQUAL, *value as u32, count - index, 0)));
+    block.extend([give(otherwise), give(found)]);
+    block
 }
 
 fn load(offset: u32) -> sock_filter {
@@ -160,4 +213,128 @@ fn give(action: u32) -> sock_filter {
 
 fn on(call: libc::c_long, action: u32) -> [sock_filter; 2] {
     [jump(EQUAL, call as u32, 0, 1), give(action)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DENIED, DENIED_HERE, EMULATED, EMULATED_HERE, program};
+    use crate::capability::sandbox::local::inside::sys;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+
+    type Call = [libc::c_long; 4];
+
+    const AF_SMC: libc::c_int = 43;
+
+    /// What calls answer under the filter (0, or the number of the error), made for real by a child process that has
+    /// nothing but the filter: the kernel itself may have no other reason to refuse.
+    fn answers(emulate: bool, calls: &[Call]) -> Vec<i32> {
+        let program = program(emulate);
+        let (mut read, write) = std::io::pipe().expect("a pipe");
+        let Some(child) = sys::fork().expect("a child") else {
+            // Only system calls from here on: another thread may have held any lock at the fork.
+            if sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).is_err() || sys::install_filter(&program).is_err() {
+                sys::exit(1);
+            }
+            for [number, a, b, c] in calls {
+                // SAFETY: what is not denied gets arguments that the kernel refuses, or makes a socket.
+                let result = unsafe { libc::syscall(*number, *a, *b, *c, -1_i64, -1_i64) };
+                let error = std::io::Error::last_os_error().raw_os_error().unwrap_or_default();
+                let answer = if result < 0 { error } else { 0 };
+                // SAFETY: the number outlives the call, and its size is given.
+                unsafe { libc::write(write.as_raw_fd(), (&raw const answer).cast(), size_of::<i32>()) };
+            }
+            sys::exit(0);
+        };
+        drop(write);
+        let mut bytes = Vec::new();
+        read.read_to_end(&mut bytes).expect("answers");
+        // SAFETY: waits for our own child and wants no status.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        bytes.chunks(4).map(|four| i32::from_ne_bytes(four.try_into().expect("four bytes"))).collect()
+    }
+
+    /// Arguments that no call takes.
+    fn nonsense(calls: &[libc::c_long]) -> Vec<Call> {
+        calls.iter().map(|call| [*call, -1, -1, -1]).collect()
+    }
+
+    #[test]
+    fn every_call_of_the_list_is_denied_by_the_filter_alone() {
+        for calls in [DENIED, DENIED_HERE] {
+            assert_eq!(answers(false, &nonsense(calls)), vec![libc::EPERM; calls.len()]);
+        }
+    }
+
+    #[test]
+    fn ids_change_for_show_only_where_they_are_emulated() {
+        let calls = nonsense(&[EMULATED, EMULATED_HERE].concat());
+        assert_eq!(answers(true, &calls), vec![0; calls.len()]);
+        // setfsuid and setfsgid return the id that there was, whatever they were asked; to the four with several ids, -1
+        // means to leave one as it is.
+        let refused = answers(false, &calls).into_iter().filter(|answer| *answer != 0).count();
+        assert_eq!(refused, calls.len() - 2 - 4);
+    }
+
+    #[test]
+    fn arguments_decide_about_namespaces_terminals_and_sockets() {
+        let (stream, packets, raw) =
+            (libc::SOCK_STREAM.into(), libc::SOCK_DGRAM.into(), i64::from(libc::SOCK_RAW));
+        let family = libc::EAFNOSUPPORT;
+        let protocol = libc::EPROTONOSUPPORT;
+        let socket = |family: i32, kind: i64, protocol: i32| {
+            [libc::SYS_socket, family.into(), kind, i64::from(protocol)]
+        };
+        let pair = |family: i32| [libc::SYS_socketpair, family.into(), packets, 0];
+        let mut expected = vec![
+            (socket(libc::AF_UNIX, stream, 0), 0),
+            (socket(libc::AF_INET, stream, 0), 0),
+            (socket(libc::AF_INET, packets, libc::IPPROTO_UDP), 0),
+            (socket(libc::AF_NETLINK, raw, libc::NETLINK_ROUTE), 0),
+            (socket(libc::AF_NETLINK, raw, libc::NETLINK_SOCK_DIAG), 0),
+            (socket(libc::AF_NETLINK, raw, libc::NETLINK_NETFILTER), protocol),
+            (socket(libc::AF_NETLINK, raw, libc::NETLINK_GENERIC), protocol),
+            (socket(libc::AF_INET, stream, libc::IPPROTO_SCTP), protocol),
+            (socket(libc::AF_INET6, stream, libc::IPPROTO_MPTCP), protocol),
+            (socket(libc::AF_INET, 6, libc::IPPROTO_DCCP), protocol),
+            (pair(libc::AF_TIPC), family),
+            // The address of the pair is nonsense, and the kernel gets to see it.
+            (pair(libc::AF_UNIX), libc::EFAULT),
+            ([libc::SYS_ioctl, -1, libc::TIOCSTI as i64, 0], libc::EPERM),
+            ([libc::SYS_ioctl, -1, libc::TIOCLINUX as i64, 0], libc::EPERM),
+            // The upper half of a request means nothing to the kernel, and must not to the filter.
+            ([libc::SYS_ioctl, -1, libc::TIOCSTI as i64 | 1 << 40, 0], libc::EPERM),
+            ([libc::SYS_ioctl, -1, libc::TIOCGWINSZ as i64, 0], libc::EBADF),
+            ([libc::SYS_clone3, -1, -1, -1], libc::ENOSYS),
+        ];
+        for namespace in [
+            libc::CLONE_NEWUSER,
+            libc::CLONE_NEWNS,
+            libc::CLONE_NEWPID,
+            libc::CLONE_NEWNET,
+            libc::CLONE_NEWIPC,
+            libc::CLONE_NEWUTS,
+            libc::CLONE_NEWCGROUP,
+        ] {
+            expected.push(([libc::SYS_clone, i64::from(namespace), 0, 0], libc::EPERM));
+        }
+        for other in [
+            libc::AF_AX25,
+            libc::AF_X25,
+            libc::AF_KEY,
+            libc::AF_PACKET,
+            libc::AF_RDS,
+            libc::AF_CAN,
+            libc::AF_TIPC,
+            libc::AF_BLUETOOTH,
+            libc::AF_ALG,
+            libc::AF_VSOCK,
+            libc::AF_XDP,
+            AF_SMC,
+        ] {
+            expected.push((socket(other, packets, 0), family));
+        }
+        let (calls, wanted): (Vec<Call>, Vec<i32>) = expected.into_iter().unzip();
+        assert_eq!(answers(false, &calls), wanted);
+    }
 }

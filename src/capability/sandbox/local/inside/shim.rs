@@ -7,6 +7,7 @@ use super::super::plan::{Command, Order, Reply};
 use super::super::wire;
 use super::{Failure, sys, tree};
 use crate::step::ErrorKind;
+use rustix::process::Resource;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs;
@@ -17,6 +18,10 @@ use std::path::{Path, PathBuf};
 
 /// Most bytes of `/etc/passwd` and `/etc/group` that are read.
 const ACCOUNTS_LIMIT: u64 = 1 << 20;
+
+/// Files that a program inside can open unless it asks for more: what programs expect that wait with select(2), which
+/// knows no descriptor beyond.
+const OPEN_FILES: u64 = 1024;
 
 /// Runs one command to the end of its tree. Descriptors: details, replies, stdout, stderr, stdin where wanted.
 pub(super) fn run(fds: &[OwnedFd], signals: BorrowedFd<'_>) -> Result<(), Failure> {
@@ -170,10 +175,19 @@ fn execute(
     let path = CString::new(program.as_os_str().as_bytes())
         .map_err(|error| Failure::new(ErrorKind::INVALID, error.to_string()))?;
     let (arguments_, environment_) = (pointers(&arguments), pointers(&environment));
+    limit_open_files().map_err(|error| Failure::io("limit the number of open files", error))?;
     sys::reset_signals();
     // SAFETY: both arrays end in null and point to strings that outlive the call.
     unsafe { libc::execve(path.as_ptr(), arguments_.as_ptr(), environment_.as_ptr()) };
     Err(explain_exec(&program, std::io::Error::last_os_error()))
+}
+
+/// Sets back what harvest raised for itself. Programs that want more raise it again, up to the hard limit. Our own processes
+/// keep it: an ordinary user may have no more descriptors on their way through sockets than it says.
+fn limit_open_files() -> std::io::Result<()> {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = Some(limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES));
+    Ok(rustix::process::setrlimit(Resource::Nofile, limit)?)
 }
 
 fn explain_exec(program: &Path, error: std::io::Error) -> Failure {
