@@ -26,10 +26,15 @@ use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 use writer::Writer;
 
 /// The directory in the home.
 const DIRECTORY: &str = "journal.sled";
+/// How long opening waits for another process: a command that looks at something has the journal for some milliseconds.
+const TURN: Duration = Duration::from_secs(2);
+/// How often it asks again meanwhile.
+const TURN_PAUSE: Duration = Duration::from_millis(5);
 
 /// A journal on disk. Dropping it waits for the commit under way.
 pub struct SledJournal {
@@ -42,14 +47,14 @@ pub struct SledJournal {
 
 impl SledJournal {
     /// Opens the journal of a home, and creates both where they do not exist, for their owner alone. Fails with
-    /// [`JournalError::Busy`] where another process has it open.
+    /// [`JournalError::Busy`] where another process has it open and does not close it soon.
     pub fn open(home: &Path) -> Result<Self, JournalError> {
         let directory = home.join(DIRECTORY);
         let failed = |error: io::Error| {
             JournalError::Unavailable(format!("cannot open the journal {}: {error}", directory.display()))
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
-        let lock = lock(&directory).map_err(failed)?.ok_or_else(|| {
+        let lock = turn(&directory).map_err(failed)?.ok_or_else(|| {
             JournalError::Busy("sled can be used by one process at a time; SQLite by many".into())
         })?;
         let (place, path) = (directory.join("store"), directory.join("ends"));
@@ -80,6 +85,17 @@ impl SledJournal {
         tokio::task::spawn_blocking(move || question(&shared))
             .await
             .unwrap_or_else(|error| Err(JournalError::Unavailable(format!("a read was broken off: {error}"))))
+    }
+}
+
+/// The right to use the directory, or None where another process has it for longer than commands take.
+fn turn(directory: &Path) -> io::Result<Option<File>> {
+    let started = Instant::now();
+    loop {
+        match lock(directory)? {
+            None if started.elapsed() < TURN => std::thread::sleep(TURN_PAUSE),
+            turn => return Ok(turn),
+        }
     }
 }
 
