@@ -7,8 +7,8 @@ use bytes::Bytes;
 use harvest::capability::registry::FileRegistry;
 use harvest::capability::sandbox::local::LocalProvider;
 use harvest::capability::sandbox::{
-    BuildLog, Chunk, Credential, ExecSpec, ExitStatus, ImageInfo, ImageSpec, Isolation, Process, Sandbox,
-    SandboxProvider, SandboxSpec,
+    BuildLog, Chunk, Collected, Credential, ExecSpec, ExitStatus, ImageInfo, ImageSpec, Isolation, Process,
+    Sandbox, SandboxProvider, SandboxSpec, Snapshot,
 };
 use harvest::capability::secret::Secret;
 use harvest::capability::stream::{Content, MemoryStreams, StreamEntry, StreamStore};
@@ -18,6 +18,7 @@ use harvest::host::{Components, HostExecutor, Library, Limits, Providers, RunSet
 use harvest::id::{Digest, RunId, StepId};
 use harvest::step::{ErrorKind, Executor, Permission, StepCall, StepError, StepResult};
 use harvest::workflow::types::{Catalog, ComponentType};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -281,7 +282,7 @@ impl Sandbox for ScriptedSandbox {
         unreachable!("no step forwards")
     }
 
-    async fn snapshot(&self) -> Result<String> {
+    async fn snapshot(&self) -> Result<Snapshot> {
         unreachable!("no step takes a snapshot")
     }
 
@@ -328,6 +329,14 @@ impl SandboxProvider for Scripted {
 
     async fn list_images(&self) -> Result<Vec<ImageInfo>> {
         unreachable!("no step lists")
+    }
+
+    async fn unused_images(&self, _: Timestamp) -> Result<Vec<String>> {
+        unreachable!("no step collects")
+    }
+
+    async fn collect(&self, _: &[String], _: Timestamp, _: bool) -> Result<Collected> {
+        unreachable!("no step collects")
     }
 
     fn volumes(&self) -> Arc<dyn VolumeStore> {

@@ -64,7 +64,7 @@ pub(super) enum Command {
     },
     /// List images, newest first.
     List {
-        /// One JSON array.
+        /// One JSON array of `{id, names, created_at, layers, bytes, durable}`.
         #[arg(long)]
         json: bool,
     },
@@ -107,7 +107,13 @@ pub(super) async fn image(app: &App, command: Command, talk: Talk) -> Outcome {
             for image in images {
                 let names = if image.names.is_empty() { "-".to_owned() } else { image.names.join(", ") };
                 let created = image.created_at.strftime("%Y-%m-%d %H:%M:%S");
-                print_line(&format!("{:<24} {}  {created}  {:>6} MiB", names, image.id, image.bytes >> 20))?;
+                let soon = if image.durable { "" } else { "  not yet on disk for good" };
+                print_line(&format!(
+                    "{:<24} {}  {created}  {:>6} MiB{soon}",
+                    names,
+                    image.id,
+                    image.bytes >> 20
+                ))?;
             }
         }
     }

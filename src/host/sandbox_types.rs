@@ -122,7 +122,7 @@ impl HostSandbox for State {
 
     async fn snapshot(&mut self, sandbox: Resource<SandboxHandle>) -> Result<String, Failure> {
         let sandbox = self.table.get(&sandbox)?.open().await?;
-        Ok(sandbox.snapshot().await?)
+        Ok(sandbox.snapshot().await?.image)
     }
 
     async fn drop(&mut self, sandbox: Resource<SandboxHandle>) -> wasmtime::Result<()> {

@@ -4,7 +4,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use harvest::capability::Result;
-use harvest::capability::sandbox::{Chunk, Credential, ExecSpec, ExitStatus, Isolation, Process, Sandbox};
+use harvest::capability::sandbox::{
+    Chunk, Credential, ExecSpec, ExitStatus, Isolation, Process, Sandbox, Snapshot,
+};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -105,7 +107,7 @@ impl Sandbox for Tree {
         unreachable!("git needs no gateway")
     }
 
-    async fn snapshot(&self) -> Result<String> {
+    async fn snapshot(&self) -> Result<Snapshot> {
         unreachable!("git needs no image")
     }
 

@@ -95,7 +95,7 @@ async fn secrets_are_on_no_disk_in_no_log_and_in_no_later_exec() {
     let later =
         output(&*sandbox, "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null; true").await;
     assert!(!later.contains(CANARY));
-    let image = sandbox.snapshot().await.expect("saved");
+    let image = sandbox.snapshot().await.expect("saved").image;
     let copy = provider.open(SandboxSpec { image, ..spec() }).await.expect("opens");
     assert!(!output(&*copy, "env; cat /proc/[0-9]*/environ 2>/dev/null; true").await.contains(CANARY));
     assert_eq!(grep(provider.home.path(), CANARY.as_bytes()), Vec::<PathBuf>::new());

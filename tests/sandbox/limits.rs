@@ -109,6 +109,25 @@ async fn files_beyond_the_limit_end_what_writes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_processes_after_a_snapshot_are_held_to_the_same_limits() {
+    let provider = local();
+    let spec = SandboxSpec { memory: Some(100 << 20), disk: Some(20 << 20), ..spec() };
+    let sandbox = provider.open(spec).await.expect("opens");
+    let held = sandbox.isolation();
+    for _ in 0..2 {
+        sandbox.snapshot().await.expect("saved");
+        assert_eq!(sandbox.isolation(), held);
+        let fill = sh("dd if=/dev/zero of=/root/file bs=1M count=60 2>/dev/null; sleep 1000");
+        for (greedy, key) in [(hog(400), "`memory: 200MiB`"), (fill, "`disk: 40MiB`")] {
+            let mut process = sandbox.exec(greedy).await.expect("starts");
+            assert_eq!(process.wait().await, Ok(ExitStatus::Signal(9)));
+            let limit = process.limit().expect("a limit was reached");
+            assert!(limit.message.contains(key), "{limit}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_processor_is_held_where_the_report_says_so() {
     let provider = local();
     let sandbox = provider.open(SandboxSpec { cpu: Some(0.25), ..spec() }).await.expect("opens");

@@ -70,6 +70,26 @@ async fn a_policy_changes_while_the_sandbox_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_processes_after_a_snapshot_are_held_to_the_policy_of_the_moment() {
+    let port = echo_server().await;
+    let provider = local();
+    let sandbox = with_network(&provider, Network::None).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = told.clone();
+    sandbox.on_refusal(Arc::new(move |refused: &Refused| sink.lock().unwrap().push(refused.to.clone())));
+    let to = format!("localhost:{port}");
+    let ask =
+        format!("http_proxy=http://127.0.0.1:3128 no_proxy= {}", fetch(&format!("http://localhost:{port}/")));
+    sandbox.snapshot().await.expect("saved");
+    for (network, seen) in [(allow(&[&to]), "200 "), (Network::None, "403 "), (allow(&[&to]), "200 ")] {
+        sandbox.set_network(network).await.expect("set");
+        sandbox.snapshot().await.expect("saved");
+        assert!(output(&*sandbox, &ask).await.starts_with(seen), "{:?}", sandbox.isolation());
+    }
+    assert_eq!(*told.lock().unwrap(), [to]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_hosts_network_is_neither_entered_nor_left() {
     let provider = local();
     let closed = with_network(&provider, Network::None).await;

@@ -96,7 +96,7 @@ async fn the_host_follows_no_link_that_it_copies_or_removes() {
          ln -s /../../../../../..{target} /d/up; ln -s {target} /v/dir; ln -s {target}/file /v/file; rm -rf /srv; ln -s loop /srv"
     );
     output(&*sandbox, &plant).await;
-    let image = sandbox.snapshot().await.expect("saved");
+    let image = sandbox.snapshot().await.expect("saved").image;
     let copy = provider.open(SandboxSpec { image, ..super::contract::sandbox::spec() }).await.expect("opens");
     assert_eq!(output(&*copy, "readlink /d/file /opt").await, format!("{target}/file\n{target}\n"));
     assert_eq!(grep(provider.home.path(), CANARY.as_bytes()), Vec::<PathBuf>::new());

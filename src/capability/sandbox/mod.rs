@@ -140,6 +140,27 @@ impl Credential {
     }
 }
 
+/// How the files of a sandbox became an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotMode {
+    /// Nothing ran: the changes became a layer as they were, nothing was copied, and the sandbox goes on on top of it.
+    Stacked,
+    /// A command ran: all processes were held still while the files were shared on disk.
+    Reflink,
+    /// A command ran: all processes were held still while the files were copied.
+    Copied,
+}
+
+/// The files of a sandbox as of one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Id of the image.
+    pub image: String,
+    /// How it was made.
+    pub mode: SnapshotMode,
+}
+
 /// An open sandbox. Dropping the last reference ends its processes and keeps its files.
 #[async_trait]
 pub trait Sandbox: Send + Sync {
@@ -170,8 +191,9 @@ pub trait Sandbox: Send + Sync {
     /// Opens a gateway on the sandbox's loopback to an upstream the operator configured (such as `anthropic`) and
     /// returns its base URL. Requests leave through the host, which adds `credentials`: the sandbox never sees them.
     async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String>;
-    /// Saves the files as an image and returns its id. Fails with `conflict` while a command runs.
-    async fn snapshot(&self) -> Result<String>;
+    /// Saves the files as an image. It holds files alone, no processes and no environment, and can be used at once; the
+    /// sandbox stays usable. Where a command runs, it is held still meanwhile and goes on.
+    async fn snapshot(&self) -> Result<Snapshot>;
     /// Kills every process; the files stay until [`SandboxProvider::remove`].
     async fn terminate(&self) -> Result<()>;
 }
@@ -227,6 +249,28 @@ pub struct ImageInfo {
     pub layers: usize,
     /// Bytes of its own layers on disk.
     pub bytes: u64,
+    /// Whether it survives the loss of power. One that does not yet is usable all the same, and whole or gone afterwards.
+    pub durable: bool,
+}
+
+/// Something of a provider that nothing needs any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Garbage {
+    /// `image` or `layer`.
+    pub kind: String,
+    /// The id of the image or the name of the layer.
+    pub of: String,
+    /// Bytes on disk; those of an image are in its layers.
+    pub bytes: u64,
+}
+
+/// What [`SandboxProvider::collect`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// What went, or would go.
+    pub garbage: Vec<Garbage>,
+    /// Whether somebody was making or opening an image, so that nothing could go.
+    pub busy: bool,
 }
 
 /// Where the output of an image build goes, line by line.
@@ -284,6 +328,11 @@ pub trait SandboxProvider: Send + Sync {
     async fn find_image(&self, image: &str) -> Result<Option<String>>;
     /// All images, newest first.
     async fn list_images(&self) -> Result<Vec<ImageInfo>>;
+    /// Ids of images without a name that were neither made nor asked for since `since`, oldest use first.
+    async fn unused_images(&self, since: jiff::Timestamp) -> Result<Vec<String>>;
+    /// Removes these images, as far as they still have no name and were not used since `since`, and every layer that no
+    /// image and no sandbox needs. With `dry` it only says what would go.
+    async fn collect(&self, images: &[String], since: jiff::Timestamp, dry: bool) -> Result<Collected>;
     /// The volumes that its sandboxes mount.
     fn volumes(&self) -> Arc<dyn super::volume::VolumeStore>;
 }

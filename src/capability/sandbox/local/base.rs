@@ -12,6 +12,9 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+/// What the names of layers with a skeleton start with.
+pub(super) const PREFIX: &str = "host-";
+
 /// Directories with their permission bits.
 const DIRECTORIES: &[(&str, u32)] = &[
     ("usr", 0o755),
@@ -119,7 +122,7 @@ pub(super) fn layer(store: &Store, ids: Ids) -> Result<PathBuf> {
     let mut description = String::new();
     // Writing to a string cannot fail.
     let _ = write!(description, "{DIRECTORIES:?}{FILES:?}{LINKS:?}{SHARED:?}{links:?}{:?}", ids.root());
-    let name = format!("host-{}", &Digest::of(description.as_bytes()).hex()[..16]);
+    let name = format!("{PREFIX}{}", &Digest::of(description.as_bytes()).hex()[..16]);
     store.publish_layer(&name, |directory| build(directory, &links, ids))
 }
 

@@ -48,6 +48,9 @@ impl LocalProvider {
             ));
         }
         let base = if spec.base.is_empty() { HOST } else { &spec.base };
+        let hold = self.images.store.clone();
+        // Until an image names them, the layers made here belong to nobody.
+        let _hold = blocking(move || hold.hold()).await?;
         let mut manifest = self.images.manifest(base)?;
         manifest.env.extend(spec.env.clone());
         manifest.workdir = spec.workdir.clone().or(manifest.workdir);
@@ -110,7 +113,7 @@ impl LocalProvider {
                         own_directory(root, path.trim_start_matches('/'), &lower, (uid, gid))
                             .map_err(failed)?;
                     }
-                    copy::tree(source, &root.join(target), copy::Owner::Set(uid, gid)).map_err(failed)?;
+                    copy::tree(source, &root.join(target), (uid, gid)).map_err(failed)?;
                 }
                 Ok(())
             })?;
@@ -178,7 +181,7 @@ impl LocalProvider {
         store::remove_tree(&directory).map_err(failed)?;
         let spec = SandboxSpec { id: id.clone(), network: Network::Host, ..SandboxSpec::default() };
         let keep = lock.share().map_err(failed)?;
-        let sandbox = self.start(&spec, manifest, lock).await?;
+        let sandbox = self.start(&spec, manifest.clone(), lock).await?;
         let result = tokio::time::timeout(COMMAND_LIMIT, follow(&sandbox, command, log)).await;
         sandbox.end().await?;
         drop(sandbox);

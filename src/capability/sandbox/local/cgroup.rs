@@ -36,6 +36,8 @@ pub(super) struct Groups {
     pub(super) cpu: bool,
     /// The file that counts the processes killed at the limit of memory.
     kills: Option<PathBuf>,
+    /// The file that freezes all processes of the sandbox.
+    pub(super) freezer: Option<PathBuf>,
 }
 
 impl Groups {
@@ -72,6 +74,13 @@ impl Groups {
                 ]
             };
             groups.cpu = groups.set(parents.get("cpu"), name, &settings);
+        }
+        if let Some(parent) = &parents.freezer
+            && groups.set(Some(parent), name, &[])
+        {
+            let file = parent.join(name).join("cgroup.freeze");
+            // A group that was left behind may still be frozen.
+            groups.freezer = fs::write(&file, "0").is_ok().then_some(file);
         }
         groups
     }
@@ -129,7 +138,8 @@ pub(super) fn prefix(home: &Path) -> String {
 /// Ids of sandboxes that have a group, with the group.
 pub(super) fn left(prefix: &str) -> Vec<(String, PathBuf)> {
     let mut found = Vec::new();
-    for parent in Parents::find().directories.values() {
+    let parents = Parents::find();
+    for parent in parents.directories.values().chain(&parents.freezer) {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             if let Some(id) = entry.file_name().to_str().and_then(|name| name.strip_prefix(prefix)) {
                 found.push((id.to_owned(), entry.path()));
@@ -144,6 +154,8 @@ pub(super) fn left(prefix: &str) -> Vec<(String, PathBuf)> {
 struct Parents {
     directories: BTreeMap<String, PathBuf>,
     unified: bool,
+    /// Where groups of the unified hierarchy can be made, which freezes even where it limits nothing.
+    freezer: Option<PathBuf>,
 }
 
 impl Parents {
@@ -177,7 +189,12 @@ impl Parents {
                         }
                     }
                 }
-                (Some("cgroup2"), _) => parents.unified(&point),
+                (Some("cgroup2"), _) => {
+                    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+                    let own = own.filter(|path| !path.contains(".."));
+                    parents.freezer = own.map(|path| point.join(path.trim_start_matches('/')));
+                    parents.unified(&point);
+                }
                 _ => {}
             }
         }
@@ -209,6 +226,7 @@ impl Parents {
     fn enabled(&mut self, branch: &Path, controllers: &str) {
         for controller in controllers.split_whitespace() {
             self.directories.insert(controller.into(), branch.to_owned());
+            self.freezer = Some(branch.to_owned());
             self.unified = true;
         }
     }

@@ -1,121 +1,53 @@
-//! Copies file trees on the host: directories of the host into an image, and the changes of an idle sandbox into a layer.
-//! Never follows a link and never leaves the two trees.
+//! Copies files and directories of the host into an image. Never follows a link and never leaves the two trees.
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags};
-use std::collections::HashMap;
-use std::ffi::CString;
+use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Deepest directory that is copied.
-const DEPTH_LIMIT: usize = 256;
-/// Longest value of an extended attribute that is kept, in bytes.
-const ATTRIBUTE_LIMIT: usize = 4096;
+pub(super) const DEPTH_LIMIT: usize = 256;
 
-/// Whose the copies are.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Owner {
-    /// This user and group; no set-user-id bits, no extended attributes.
-    Set(u32, u32),
-    /// As in the source, with overlayfs marks (whiteouts, opaque directories) and hard links.
-    Keep,
+/// Copies `source`, a file, link or directory, to `target`, which must not exist unless both are directories. The copies
+/// belong to `owner`; set-user-id bits and extended attributes stay behind.
+pub(super) fn tree(source: &Path, target: &Path, owner: (u32, u32)) -> io::Result<()> {
+    entry(source, target, owner, 0)
 }
 
-/// Copies `source`, a file, link or directory, to `target`, which must not exist unless both are directories.
-pub(super) fn tree(source: &Path, target: &Path, owner: Owner) -> io::Result<()> {
-    Copy { owner, links: HashMap::new() }.entry(source, target, 0)
-}
-
-struct Copy {
-    owner: Owner,
-    /// Copies of files with several names, by device and inode.
-    links: HashMap<(u64, u64), PathBuf>,
-}
-
-impl Copy {
-    fn entry(&mut self, source: &Path, target: &Path, depth: usize) -> io::Result<()> {
-        let metadata = fs::symlink_metadata(source)?;
-        let kind = FileType::from_raw_mode(metadata.mode());
-        match kind {
-            FileType::Directory => {
-                if depth > DEPTH_LIMIT {
-                    return Err(io::Error::other(format!("{} is nested too deeply", source.display())));
-                }
-                match fs::create_dir(target) {
-                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                    _ => {}
-                }
-                for entry in fs::read_dir(source)? {
-                    let entry = entry?;
-                    self.entry(&entry.path(), &target.join(entry.file_name()), depth + 1)?;
-                }
+fn entry(source: &Path, target: &Path, owner: (u32, u32), depth: usize) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(source)?;
+    let kind = FileType::from_raw_mode(metadata.mode());
+    match kind {
+        FileType::Directory => {
+            if depth > DEPTH_LIMIT {
+                return Err(io::Error::other(format!("{} is nested too deeply", source.display())));
             }
-            FileType::Symlink => symlink(fs::read_link(source)?, target)?,
-            FileType::RegularFile => {
-                if matches!(self.owner, Owner::Keep) && metadata.nlink() > 1 {
-                    let inode = (metadata.dev(), metadata.ino());
-                    if let Some(first) = self.links.get(&inode) {
-                        return fs::hard_link(first, target);
-                    }
-                    self.links.insert(inode, target.to_owned());
-                }
-                fs::copy(source, target)?;
+            match fs::create_dir(target) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
             }
-            FileType::CharacterDevice if metadata.rdev() == 0 && matches!(self.owner, Owner::Keep) => {
-                // How overlayfs marks a deleted name; anyone may make this one device.
-                rustix::fs::mknodat(CWD, target, kind, Mode::empty(), 0)?;
-            }
-            // Sockets, pipes and devices mean nothing outside the place they were made in.
-            _ => return Ok(()),
-        }
-        self.finish(source, target, &metadata, kind)
-    }
-
-    fn finish(
-        &self,
-        source: &Path,
-        target: &Path,
-        metadata: &fs::Metadata,
-        kind: FileType,
-    ) -> io::Result<()> {
-        let (uid, gid, bits) = match self.owner {
-            Owner::Set(uid, gid) => (uid, gid, 0o777),
-            Owner::Keep => (metadata.uid(), metadata.gid(), 0o7777),
-        };
-        lchown(target, Some(uid), Some(gid))?;
-        if kind != FileType::Symlink && kind != FileType::CharacterDevice {
-            fs::set_permissions(target, fs::Permissions::from_mode(metadata.mode() & bits))?;
-            if matches!(self.owner, Owner::Keep) {
-                attributes(source, target)?;
+            for inner in fs::read_dir(source)? {
+                let inner = inner?;
+                entry(&inner.path(), &target.join(inner.file_name()), owner, depth + 1)?;
             }
         }
-        let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-        let times = Timestamps {
-            last_access: time(metadata.atime(), metadata.atime_nsec()),
-            last_modification: time(metadata.mtime(), metadata.mtime_nsec()),
-        };
-        Ok(rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+        FileType::Symlink => symlink(fs::read_link(source)?, target)?,
+        FileType::RegularFile => drop(fs::copy(source, target)?),
+        // Sockets, pipes and devices mean nothing outside the place they were made in.
+        _ => return Ok(()),
     }
-}
-
-/// Copies the extended attributes of `user.`, where overlayfs keeps its marks.
-fn attributes(source: &Path, target: &Path) -> io::Result<()> {
-    let mut names = vec![0; 64 << 10];
-    let length = match rustix::fs::llistxattr(source, &mut names) {
-        Ok(length) => length,
-        Err(rustix::io::Errno::NOTSUP) => return Ok(()),
-        Err(errno) => return Err(errno.into()),
+    lchown(target, Some(owner.0), Some(owner.1))?;
+    if kind != FileType::Symlink {
+        fs::set_permissions(target, fs::Permissions::from_mode(metadata.mode() & 0o777))?;
+    }
+    let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let times = Timestamps {
+        last_access: time(metadata.atime(), metadata.atime_nsec()),
+        last_modification: time(metadata.mtime(), metadata.mtime_nsec()),
     };
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| name.starts_with(b"user.")) {
-        let name = CString::new(name)?;
-        let mut value = vec![0; ATTRIBUTE_LIMIT];
-        let length = rustix::fs::lgetxattr(source, name.as_c_str(), &mut value)?;
-        rustix::fs::lsetxattr(target, name.as_c_str(), &value[..length], XattrFlags::empty())?;
-    }
-    Ok(())
+    Ok(rustix::fs::utimensat(CWD, target, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 /// Feeds everything that makes a tree what it is (names, permissions, content, links) to `sink`, in a fixed order.

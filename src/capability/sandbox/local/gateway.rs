@@ -94,16 +94,9 @@ impl Gateways {
         Ok(Route { base, credentials })
     }
 
-    /// Serves a gateway on `listener` until the sandbox ends; returns its base URL.
-    pub(super) fn serve(
-        &self,
-        route: Route,
-        listener: std::net::TcpListener,
-        ended: watch::Receiver<bool>,
-    ) -> Result<String> {
-        let failed = |error: io::Error| CapabilityError::io("open a gateway", &error);
-        let token = random_token().map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+    /// A gateway, and the path at which it serves.
+    pub(super) fn gateway(&self, route: Route) -> Result<(Service, String)> {
+        let token = random_token().map_err(|error| CapabilityError::io("open a gateway", &error))?;
         let (client, route, prefix) = (self.client.clone(), Arc::new(route), format!("/{token}"));
         let answer = {
             let prefix = prefix.clone();
@@ -112,8 +105,7 @@ impl Gateways {
                 async move { Ok::<_, Infallible>(pass_on(&client, &route, &prefix, request).await) }
             }
         };
-        accept(listener, ended, answer).map_err(failed)?;
-        Ok(format!("http://{address}{prefix}"))
+        Ok((Arc::new(move |listener, ended| accept(listener, ended, answer.clone())), prefix))
     }
 }
 
@@ -122,6 +114,10 @@ fn random_token() -> io::Result<String> {
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(hex::encode(bytes))
 }
+
+/// Something that serves on a listener until the sandbox ends, and on another one when that is up again.
+pub(super) type Service =
+    Arc<dyn Fn(std::net::TcpListener, watch::Receiver<bool>) -> io::Result<()> + Send + Sync>;
 
 /// Serves HTTP/1.1 on a listener until the sandbox ends.
 pub(super) fn accept<S, F>(

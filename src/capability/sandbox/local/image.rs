@@ -1,8 +1,10 @@
 //! Images on disk: a manifest each, named by its content, and a table of names. Layers lie beside them.
 
-use super::base;
+use super::durable::{self, Background};
 use super::plan::Ids;
+use super::points::reach;
 use super::store::{Store, open_lock, unique};
+use super::{base, squash};
 use crate::capability::sandbox::ImageInfo;
 use crate::capability::{CapabilityError, Result};
 use crate::id::Digest;
@@ -12,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Name of the image that is this machine's own userland.
 pub(super) const HOST: &str = "host";
@@ -51,10 +54,12 @@ pub(super) struct Manifest {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+pub(super) struct Stored {
     created_at: jiff::Timestamp,
-    bytes: u64,
-    manifest: Manifest,
+    /// Unknown for a snapshot: it is measured when nobody waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    pub(super) manifest: Manifest,
 }
 
 impl Manifest {
@@ -72,18 +77,50 @@ fn failed(doing: &str, error: &io::Error) -> CapabilityError {
 pub(super) struct Images {
     pub(super) store: Store,
     pub(super) ids: Ids,
+    /// What is done after a snapshot is in use.
+    background: Arc<Background>,
 }
 
 impl Images {
-    /// Directories of a manifest's layers with the base, topmost first.
-    pub(super) fn lower(&self, manifest: &Manifest) -> Result<Vec<std::path::PathBuf>> {
-        let mut lower: Vec<_> = manifest.layers.iter().map(|name| self.store.layers().join(name)).collect();
-        if let Some(missing) = lower.iter().find(|layer| !layer.is_dir()) {
-            return Err(CapabilityError::new(
-                ErrorKind::NOT_FOUND,
-                format!("layer {} of the image is gone; build the image again", missing.display()),
-            ));
+    /// The images below a store. Those that a process left while they were being synced are settled in the background.
+    pub(super) fn open(store: Store, ids: Ids) -> Result<Self> {
+        let images = Self { store, ids, background: Arc::default() };
+        for image in durable::recover(&images.store)? {
+            if let Ok(Stored { manifest, .. }) = images.load(&image) {
+                images.settle_later(image, manifest, images.disk()?, || ());
+            }
         }
+        Ok(images)
+    }
+
+    /// The file system that the layers are on.
+    pub(super) fn disk(&self) -> Result<fs::File> {
+        fs::File::open(self.store.layers()).map_err(|error| failed("sync", &error))
+    }
+
+    /// Names of the layers to use for a manifest, topmost first, without the base: those that it names, or where one is
+    /// gone what they were squashed to.
+    pub(super) fn layers(&self, manifest: &Manifest) -> Result<Vec<String>> {
+        let missing = |layers: &[String]| {
+            layers.iter().map(|name| self.store.layers().join(name)).find(|layer| !layer.is_dir())
+        };
+        let mut layers = manifest.layers.clone();
+        if missing(&layers).is_some() {
+            layers = squash::flat(&self.store, &layers);
+        }
+        match missing(&layers) {
+            None => Ok(layers),
+            Some(layer) => Err(CapabilityError::new(
+                ErrorKind::NOT_FOUND,
+                format!("layer {} of the image is gone; build the image again", layer.display()),
+            )),
+        }
+    }
+
+    /// Directories of a manifest's layers with the base, topmost first.
+    pub(super) fn lower(&self, manifest: &Manifest) -> Result<Vec<PathBuf>> {
+        let layers = self.layers(manifest)?;
+        let mut lower: Vec<_> = layers.iter().map(|name| self.store.layers().join(name)).collect();
         if manifest.root == Root::Host {
             lower.push(base::layer(&self.store, self.ids)?);
         }
@@ -102,7 +139,10 @@ impl Images {
                 None => return Ok(None),
             },
         };
-        Ok(self.path(&id).is_some_and(|path| path.is_file()).then_some(id))
+        let path = self.path(&id).filter(|path| path.is_file());
+        // An image that is asked for is one that is in use.
+        path.iter().for_each(|path| drop(touch(path)));
+        Ok(path.is_some().then_some(id))
     }
 
     /// The image behind a name or an id.
@@ -131,25 +171,102 @@ impl Images {
     /// Saves a manifest whose layers are on disk. Returns its id and whether it was there before.
     pub(super) fn save(&self, manifest: Manifest) -> Result<(String, bool)> {
         let id = manifest.id()?;
-        let path = self.store.images().join(format!("{}.json", id.hex()));
+        let path = self.file(&id);
         if path.is_file() {
+            drop(touch(&path));
             return Ok((id.to_string(), true));
         }
-        let bytes = manifest
-            .layers
+        self.settle_below(&manifest)?;
+        let layers = self.layers(&manifest)?;
+        let bytes = layers
             .iter()
             .map(|layer| super::copy::disk_usage(&self.store.layers().join(layer)))
             .sum::<io::Result<u64>>()
             .map_err(|error| failed("measure", &error))?;
-        let stored = Stored { created_at: jiff::Timestamp::now(), bytes, manifest };
+        let stored = Stored { created_at: jiff::Timestamp::now(), bytes: Some(bytes), manifest };
         let json = serde_json::to_vec_pretty(&stored).map_err(|error| failed("describe", &error.into()))?;
         write_atomically(&path, &json).map_err(|error| failed("save", &error))?;
         Ok((id.to_string(), false))
     }
 
+    /// Saves a manifest whose layers may not be on disk, and waits for no disk. `disk` is what [`Images::disk`] returned
+    /// before the layers were made, `then` is done once all is synced.
+    pub(super) fn save_unsynced(
+        &self,
+        manifest: Manifest,
+        disk: fs::File,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<String> {
+        let id = manifest.id()?;
+        let path = self.file(&id);
+        let stored = Stored { created_at: jiff::Timestamp::now(), bytes: None, manifest };
+        let publish = || {
+            let temporary = self.store.images().join(unique(".writing"));
+            let mut file = fs::File::create(&temporary)?;
+            file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
+            if durable::mark(&file, self.store.boot()).is_err() {
+                // No mark can be kept here, so it must not be needed.
+                rustix::fs::syncfs(&disk)?;
+                file.sync_all()?;
+            }
+            reach("marked");
+            fs::rename(&temporary, &path)
+        };
+        publish().map_err(|error| failed("save", &error))?;
+        reach("published");
+        self.settle_later(path, stored.manifest, disk, then);
+        Ok(id.to_string())
+    }
+
+    fn settle_later(
+        &self,
+        image: PathBuf,
+        manifest: Manifest,
+        disk: fs::File,
+        then: impl FnOnce() + Send + 'static,
+    ) {
+        let images = Self { background: Arc::default(), ..self.clone() };
+        self.background.start("sandbox-sync", move |shared| {
+            if let Err(error) = durable::settle(&images.store, &image, &manifest.layers, &disk) {
+                tracing::warn!(image = %image.display(), "a snapshot could not be synced: {error}");
+                return;
+            }
+            then();
+            if squash::is_due(&squash::flat(&images.store, &manifest.layers))
+                && let Ok(_turn) = shared.squashing.try_lock()
+                && let Err(error) = squash::squash(&images, &manifest, &shared.stop)
+            {
+                tracing::warn!(image = %image.display(), "{error}");
+            }
+        });
+    }
+
+    /// Syncs the snapshots that an image rests on, before something durable names them.
+    fn settle_below(&self, manifest: &Manifest) -> Result<()> {
+        for (path, stored) in self.unsettled()? {
+            if stored.manifest.layers.iter().any(|layer| manifest.layers.contains(layer)) {
+                durable::settle(&self.store, &path, &stored.manifest.layers, &self.disk()?)
+                    .map_err(|error| failed("sync", &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Snapshots that are not yet known to be on disk.
+    pub(super) fn unsettled(&self) -> Result<Vec<(PathBuf, Stored)>> {
+        let files = super::store::names_in(&self.store.images())?;
+        let paths = files.iter().map(|file| self.store.images().join(file));
+        let marked = paths.filter(|path| !durable::is_durable(path));
+        Ok(marked
+            .filter_map(|path| Some((self.load(&path).ok()?, path)))
+            .map(|(s, path)| (path, s))
+            .collect())
+    }
+
     /// Points a name at an image.
     pub(super) fn tag(&self, image: &str, name: &str) -> Result<()> {
         check_name(name)?;
+        let _hold = self.store.hold()?;
         let _lock = self.lock_names()?;
         let id = self.find(image)?.ok_or_else(|| {
             CapabilityError::new(
@@ -157,6 +274,12 @@ impl Images {
                 format!("there is no image `{image}` to name `{name}`"),
             )
         })?;
+        if let Some(path) = self.path(&id).filter(|path| path.is_file()) {
+            // What has a name does not vanish with the power.
+            let layers = self.load(&path)?.manifest.layers;
+            durable::settle(&self.store, &path, &layers, &self.disk()?)
+                .map_err(|error| failed("sync", &error))?;
+        }
         let mut names = self.names()?;
         names.insert(name.into(), id);
         self.write_names(&names)
@@ -212,21 +335,32 @@ impl Images {
         let mut images = Vec::new();
         for file in super::store::names_in(&self.store.images())? {
             let Some(digest) = file.strip_suffix(".json").and_then(Digest::parse) else { continue };
-            let stored = self.load(&self.store.images().join(&file))?;
+            let path = self.store.images().join(&file);
+            let stored = match self.load(&path) {
+                // Removed meanwhile.
+                Err(error) if error.kind == ErrorKind::NOT_FOUND => continue,
+                stored => stored?,
+            };
+            let bytes = stored.bytes.or_else(|| durable::measured(&path)).unwrap_or_else(|| {
+                let layers = stored.manifest.layers.iter().map(|layer| self.store.layers().join(layer));
+                layers.filter_map(|layer| super::copy::disk_usage(&layer).ok()).sum()
+            });
             let id = digest.to_string();
             images.push(ImageInfo {
                 names: names.iter().filter(|(_, to)| **to == id).map(|(name, _)| name.clone()).collect(),
                 id,
                 created_at: stored.created_at,
                 layers: stored.manifest.layers.len(),
-                bytes: stored.bytes,
+                bytes,
+                durable: durable::is_durable(&path),
             });
         }
         images.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.id.cmp(&b.id)));
         Ok(images)
     }
 
-    fn names(&self) -> Result<BTreeMap<String, String>> {
+    /// The table of names.
+    pub(super) fn names(&self) -> Result<BTreeMap<String, String>> {
         match fs::read(self.store.images().join("names")) {
             Ok(json) => serde_json::from_slice(&json).map_err(|error| failed("find", &error.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
@@ -234,11 +368,15 @@ impl Images {
         }
     }
 
-    fn path(&self, id: &str) -> Option<std::path::PathBuf> {
-        Some(self.store.images().join(format!("{}.json", Digest::parse(id)?.hex())))
+    pub(super) fn path(&self, id: &str) -> Option<PathBuf> {
+        Some(self.file(&Digest::parse(id)?))
     }
 
-    fn load(&self, path: &Path) -> Result<Stored> {
+    fn file(&self, id: &Digest) -> PathBuf {
+        self.store.images().join(format!("{}.json", id.hex()))
+    }
+
+    pub(super) fn load(&self, path: &Path) -> Result<Stored> {
         fs::read(path)
             .and_then(|json| Ok(serde_json::from_slice(&json)?))
             .map_err(|error| CapabilityError::io(format!("read the image {}", path.display()), &error))
@@ -264,6 +402,11 @@ pub(super) fn check_name(name: &str) -> Result<()> {
             NAME_LIMIT - 1
         ),
     ))
+}
+
+/// Notes that an image is used now.
+fn touch(image: &Path) -> io::Result<()> {
+    fs::File::open(image)?.set_modified(std::time::SystemTime::now())
 }
 
 /// Replaces a file whole, on disk before anyone sees it.

@@ -1,16 +1,15 @@
 //! An open sandbox: requests to its init process, and what happens when it ends.
 
-use super::super::{Credential, ExecSpec, Isolation, Network, Process, RefusalSink, Sandbox};
-use super::build::blocking;
+use super::super::{Credential, ExecSpec, Isolation, Network, Process, RefusalSink, Sandbox, Snapshot};
 use super::channel::Channel;
-use super::copy;
-use super::gateway::Gateways;
+use super::gateway::{Gateways, Service};
 use super::image::{Images, Manifest};
 use super::plan::{self, FilePath, Reply, Request};
 use super::process::{End, LocalProcess, Stream};
 use super::reach::{self, Reach};
+use super::running::{Launch, Running};
 use super::strikes::Strikes;
-use super::watchdog::Commands;
+use super::watchdog::{Commands, Watched};
 use super::wire;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
@@ -18,9 +17,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::{RwLock, watch};
@@ -30,12 +30,14 @@ const ENVIRONMENT: [(&str, &str); 2] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
 /// How long the init process may take over a request about a file or a port.
 const REQUEST_LIMIT: Duration = Duration::from_secs(120);
-/// How long the kernel may take to end a sandbox.
-const END_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) struct LocalSandbox {
     pub(super) id: String,
-    pub(super) control: Channel,
+    pub(super) launch: Launch,
+    /// Its processes; others after a snapshot.
+    pub(super) running: Mutex<Arc<Running>>,
+    /// What listens for it, to be offered again to new processes.
+    pub(super) offers: Mutex<Vec<Offer>>,
     /// Variables of the image, and of the sandbox itself.
     pub(super) environment: [BTreeMap<String, String>; 2],
     pub(super) workdir: Option<String>,
@@ -46,15 +48,30 @@ pub(super) struct LocalSandbox {
     pub(super) strikes: Arc<Strikes>,
     pub(super) commands: Arc<Commands>,
     pub(super) images: Images,
-    /// What it was made from, without its own changes.
-    pub(super) manifest: Manifest,
-    /// Its directory on the host.
-    pub(super) directory: PathBuf,
+    /// What it is made from, without the changes since its last snapshot.
+    pub(super) manifest: Mutex<Manifest>,
     pub(super) gateways: Gateways,
-    /// Turns true once every process is gone and the lock is free.
-    pub(super) ended: watch::Receiver<bool>,
-    /// Held for reading by each command, for writing while the files are saved.
+    /// Turns true once every process is gone, the lock is free, and none will follow.
+    pub(super) ended: watch::Sender<bool>,
+    /// Whether its processes are being replaced by others.
+    pub(super) replacing: AtomicBool,
+    /// Whether it is to end, so that a long snapshot breaks off.
+    pub(super) ending: Arc<AtomicBool>,
+    /// Held for reading by each request, for writing while the files are saved.
+    pub(super) turn: RwLock<()>,
+    /// Held for reading by each command that runs.
     pub(super) files: Arc<RwLock<()>>,
+    /// Held by whoever changes what it is made of, and by whoever ends it.
+    pub(super) saving: tokio::sync::Mutex<()>,
+    pub(super) this: Weak<Self>,
+}
+
+/// A service on the loopback of a sandbox.
+pub(super) struct Offer {
+    port: u16,
+    service: Service,
+    /// On the host's loopback, where the sandbox shares it: it outlives the sandbox's processes.
+    shared: Option<TcpListener>,
 }
 
 impl LocalSandbox {
@@ -63,18 +80,60 @@ impl LocalSandbox {
         !*self.ended.borrow()
     }
 
+    /// Its processes.
+    pub(super) fn running(&self) -> Arc<Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks after new processes: holds them to the limits that the kernel does not hold here, and notes their end unless
+    /// others follow.
+    pub(super) fn follow(&self, running: &Arc<Running>) {
+        self.hold(running);
+        let (this, running, mut gone) = (self.this.clone(), Arc::downgrade(running), running.gone.clone());
+        tokio::spawn(async move {
+            drop(gone.wait_for(|gone| *gone).await);
+            if let Some(sandbox) = this.upgrade()
+                && std::ptr::eq(Arc::as_ptr(&sandbox.running()), running.as_ptr())
+                && !sandbox.replacing.load(Ordering::SeqCst)
+            {
+                sandbox.ended.send_replace(true);
+            }
+        });
+    }
+
+    fn hold(&self, running: &Running) {
+        let watched = Watched {
+            launcher: running.launcher,
+            files: self.launch.plan.directory.join("upper"),
+            commands: self.commands.clone(),
+            strikes: self.strikes.clone(),
+            ended: running.gone.clone(),
+        };
+        if let (Some(limit), "watchdog") = (self.launch.limits.memory, &*self.isolation.memory) {
+            watched.clone().hold_memory(limit);
+        }
+        if let Some(limit) = self.launch.limits.disk {
+            watched.hold_disk(limit);
+        }
+    }
+
     /// Hands a request to the init process; the channel brings what becomes of it.
-    async fn request(&self, request: Request, details: OwnedFd, fds: &[BorrowedFd<'_>]) -> Result<Channel> {
+    pub(super) async fn request(
+        &self,
+        request: Request,
+        details: OwnedFd,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Channel> {
         let (host, inside) =
             wire::pair().map_err(|error| CapabilityError::io("make a socket pair", &error))?;
         let mut all = vec![details.as_fd(), inside.as_fd()];
         all.extend(fds);
-        self.control.send(&request, &all).await.map_err(|_| self.lost())?;
+        self.running().control.send(&request, &all).await.map_err(|_| self.lost())?;
         Channel::new(host).map_err(|error| CapabilityError::io("watch the sandbox's socket", &error))
     }
 
     /// The answer to a request that has only one.
-    async fn answer(&self, channel: &Channel) -> Result<Vec<OwnedFd>> {
+    pub(super) async fn answer(&self, channel: &Channel) -> Result<Vec<OwnedFd>> {
         let reply = tokio::time::timeout(REQUEST_LIMIT, channel.receive::<Reply>()).await.map_err(|_| {
             CapabilityError::new(
                 ErrorKind::TIMED_OUT,
@@ -88,7 +147,7 @@ impl LocalSandbox {
         }
     }
 
-    fn lost(&self) -> CapabilityError {
+    pub(super) fn lost(&self) -> CapabilityError {
         self.strikes.expired().unwrap_or_else(|| {
             CapabilityError::new(
                 ErrorKind::SANDBOX_LOST,
@@ -130,8 +189,42 @@ impl LocalSandbox {
         Ok(all.into_iter().collect())
     }
 
+    /// Serves on a port of the sandbox's loopback for as long as the sandbox is open. Port 0 picks a free one.
+    pub(super) async fn offer(&self, port: u16, service: Service) -> Result<SocketAddr> {
+        let _turn = self.turn.read().await;
+        let failed = |error: io::Error| CapabilityError::io("listen on the loopback interface", &error);
+        let mut offer = Offer { port, service, shared: None };
+        let listener = if self.reach.now() == Network::Host {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
+            offer.shared = Some(listener.try_clone().map_err(failed)?);
+            listener
+        } else {
+            self.listen(port).await?
+        };
+        let address = listener.local_addr().map_err(failed)?;
+        offer.port = address.port();
+        (offer.service)(listener, self.running().gone.clone()).map_err(failed)?;
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner).push(offer);
+        Ok(address)
+    }
+
+    /// Serves all of it for new processes, under the same addresses.
+    pub(super) async fn offer_again(&self) -> Result<()> {
+        let failed = |error: io::Error| CapabilityError::io("listen on the loopback interface", &error);
+        let offers = std::mem::take(&mut *self.offers.lock().unwrap_or_else(PoisonError::into_inner));
+        for offer in &offers {
+            let listener = match &offer.shared {
+                Some(listener) => listener.try_clone().map_err(failed)?,
+                None => self.listen(offer.port).await?,
+            };
+            (offer.service)(listener, self.running().gone.clone()).map_err(failed)?;
+        }
+        *self.offers.lock().unwrap_or_else(PoisonError::into_inner) = offers;
+        Ok(())
+    }
+
     /// Opens a port on the sandbox's loopback, for the host to accept on.
-    pub(super) async fn listen(&self, port: u16) -> Result<std::net::TcpListener> {
+    async fn listen(&self, port: u16) -> Result<TcpListener> {
         let details = serde_json::to_vec(&plan::Listen { port })
             .map_err(io::Error::from)
             .and_then(|json| wire::memory(&json))
@@ -143,20 +236,16 @@ impl LocalSandbox {
 
     /// Puts a policy in force.
     pub(super) async fn enforce(&self, network: &Network) -> Result<()> {
-        self.reach.enforce(network, &self.ended, async |port| self.listen(port).await).await
+        self.reach.enforce(network, |port, service| self.offer(port, service)).await
     }
 
     /// Waits until every process is gone.
     pub(super) async fn end(&self) -> Result<()> {
-        self.control.shut_down();
-        let mut ended = self.ended.clone();
-        let waited = tokio::time::timeout(END_LIMIT, ended.wait_for(|ended| *ended)).await;
-        waited.map(drop).map_err(|_| {
-            CapabilityError::new(
-                ErrorKind::UNAVAILABLE,
-                format!("the kernel did not end sandbox {} within {} s", self.id, END_LIMIT.as_secs()),
-            )
-        })
+        self.ending.store(true, Ordering::Relaxed);
+        let _saving = self.saving.lock().await;
+        self.running().end().await?;
+        self.ended.send_replace(true);
+        Ok(())
     }
 }
 
@@ -197,6 +286,7 @@ impl Sandbox for LocalSandbox {
         let (stdout, stdout_inside) = output().map_err(failed)?;
         let (stderr, stderr_inside) = output().map_err(failed)?;
         let (stdin, stdin_inside) = if spec.stdin { Some(input().map_err(failed)?) } else { None }.unzip();
+        let _turn = self.turn.read().await;
         let files = self.files.clone().read_owned().await;
         let mut fds = vec![stdout_inside.as_fd(), stderr_inside.as_fd()];
         fds.extend(stdin_inside.as_ref().map(AsFd::as_fd));
@@ -214,7 +304,7 @@ impl Sandbox for LocalSandbox {
             end: End::Running,
             strikes: self.strikes.clone(),
             before,
-            _files: files,
+            files: Some(files),
         }))
     }
 
@@ -222,6 +312,7 @@ impl Sandbox for LocalSandbox {
         let details = file_details(&FilePath { path: self.resolve(path)?, limit, mode: 0 })?;
         let failed = |error: io::Error| CapabilityError::io("read from the sandbox", &error);
         let memory = wire::memory(&[]).map_err(failed)?;
+        let _turn = self.turn.read().await;
         let channel = self.request(Request::Read, details, &[memory.as_fd()]).await?;
         self.answer(&channel).await?;
         let mut file = std::fs::File::from(memory);
@@ -235,40 +326,23 @@ impl Sandbox for LocalSandbox {
         let details = file_details(&FilePath { path: self.resolve(path)?, limit: 0, mode })?;
         let memory =
             wire::memory(content).map_err(|error| CapabilityError::io("write to the sandbox", &error))?;
+        let _turn = self.turn.read().await;
         let channel = self.request(Request::Write, details, &[memory.as_fd()]).await?;
         self.answer(&channel).await.map(drop)
     }
 
     async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String> {
-        let route = self.gateways.route(upstream, credentials)?;
-        let listener = if self.reach.now() == Network::Host {
-            std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
-                .map_err(|error| CapabilityError::io("listen on the loopback interface", &error))?
-        } else {
-            self.listen(0).await?
-        };
-        self.gateways.serve(route, listener, self.ended.clone())
+        let (service, path) = self.gateways.gateway(self.gateways.route(upstream, credentials)?)?;
+        let address = self.offer(0, service).await?;
+        Ok(format!("http://{address}{path}"))
     }
 
-    async fn snapshot(&self) -> Result<String> {
-        let Ok(_idle) = self.files.try_write() else {
-            return Err(CapabilityError::new(
-                ErrorKind::CONFLICT,
-                format!("a command runs in sandbox {}; end it before saving the files", self.id),
-            ));
-        };
-        let (images, upper, mut manifest) =
-            (self.images.clone(), self.directory.join("upper"), self.manifest.clone());
-        blocking(move || {
-            let name = images.store.unused_layer("saved");
-            images.store.publish_layer(&name, |layer| {
-                copy::tree(&upper, layer, copy::Owner::Keep)
-                    .map_err(|error| CapabilityError::io("save the files of a sandbox", &error))
-            })?;
-            manifest.layers.insert(0, name);
-            Ok(images.save(manifest)?.0)
+    async fn snapshot(&self) -> Result<Snapshot> {
+        let this = self.this.upgrade().ok_or_else(|| self.lost())?;
+        // A caller who gives up half-way leaves no sandbox without processes, nor with stopped ones.
+        tokio::spawn(async move { this.save().await }).await.unwrap_or_else(|error| {
+            Err(CapabilityError::new(ErrorKind::OTHER, format!("saving the files broke off: {error}")))
         })
-        .await
     }
 
     async fn terminate(&self) -> Result<()> {

@@ -9,26 +9,38 @@ mod build;
 mod cgroup;
 mod channel;
 mod copy;
+mod durable;
+mod freeze;
+mod garbage;
 mod gateway;
 mod holder;
 mod image;
 mod inside;
 mod instance;
+mod merge;
 mod oci;
 mod passage;
 mod plan;
+mod points;
 mod probe;
 mod process;
 mod proxy;
 mod reach;
+mod running;
+mod saving;
 mod spawn;
+mod squash;
+mod stack;
 mod store;
 mod strikes;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 mod wire;
 
 use super::{
-    BuildLog, ImageInfo, ImagePull, ImageSpec, Isolation, Network, Sandbox, SandboxProvider, SandboxSpec,
+    BuildLog, Collected, ImageInfo, ImagePull, ImageSpec, Isolation, Network, Sandbox, SandboxProvider,
+    SandboxSpec,
 };
 use crate::capability::allow_list::AllowList;
 use crate::capability::volume::VolumeStore;
@@ -37,28 +49,23 @@ use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use async_trait::async_trait;
 use cgroup::{Groups, Limits};
-use channel::Channel;
 use gateway::Gateways;
 use image::{Images, Manifest};
 pub use inside::{ENTRY, sandbox_main};
 use instance::LocalSandbox;
-use plan::{Bind, Ids, Plan, Reply};
+use plan::{Bind, Ids, Plan};
 pub use probe::{Probe, probes};
 use reach::Reach;
+use running::Launch;
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use store::{Lock, Store};
 use strikes::Strikes;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
-use watchdog::{Commands, Watched};
+use tokio::sync::{RwLock, watch};
 
-/// How long the processes of a sandbox may take to come up.
-const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long to wait for the processes of an earlier sandbox with the same id to be gone.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 /// Pause between two looks at a lock.
@@ -102,7 +109,7 @@ impl LocalProvider {
         }
         // Last: to ask whether a sandbox is idle makes a lock, also for one that is gone.
         store.sweep()?;
-        let images = Images { store, ids };
+        let images = Images::open(store, ids)?;
         let gateways = Gateways::new(upstreams)?;
         Ok(Self { images, ids, launcher, gateways, volumes, open: Mutex::default() })
     }
@@ -131,29 +138,57 @@ impl LocalProvider {
         Some((spec.clone(), sandbox))
     }
 
-    /// What a sandbox is made from: what it was first made from where it has files, else what its image is now. Files
+    /// What a sandbox is made from: what it was made from before where it has files, else what its image is now. Files
     /// on top of other layers than those they were made on would be nonsense.
     fn manifest_of(&self, spec: &SandboxSpec) -> Result<Manifest> {
-        let record = self.images.store.sandbox(&spec.id).join("image.json");
-        let failed = |error: io::Error| CapabilityError::io(format!("read {}", record.display()), &error);
-        match std::fs::read(&record) {
-            Ok(json) => serde_json::from_slice(&json).map_err(|error| failed(error.into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let manifest = self.images.manifest(&spec.image)?;
-                self.images.store.prepare_sandbox(&spec.id)?;
-                let json = serde_json::to_vec(&manifest).map_err(|error| failed(error.into()))?;
-                image::write_atomically(&record, &json).map_err(failed)?;
-                Ok(manifest)
-            }
-            Err(error) => Err(failed(error)),
+        let store = &self.images.store;
+        if let Some(manifest) = stack::open(store, &spec.id)? {
+            return Ok(manifest);
         }
+        let _hold = store.hold()?;
+        let mut manifest = self.images.manifest(&spec.image)?;
+        manifest.layers = squash::flat(store, &manifest.layers);
+        stack::begin(store, &spec.id, &manifest)?;
+        Ok(manifest)
     }
 
     /// Builds a sandbox around its files and brings it up.
-    async fn start(&self, spec: &SandboxSpec, manifest: &Manifest, lock: Lock) -> Result<LocalSandbox> {
+    async fn start(&self, spec: &SandboxSpec, manifest: Manifest, lock: Lock) -> Result<Arc<LocalSandbox>> {
         if let Network::Allow(lines) = &spec.network {
             AllowList::parse(lines)?;
         }
+        let launch = self.launch(spec, &manifest)?;
+        let running = Arc::new(launch.start(self.images.lower(&manifest)?, lock).await?);
+        let sandbox = Arc::new_cyclic(|this| LocalSandbox {
+            id: spec.id.clone(),
+            isolation: self.held(spec, &running.groups),
+            strikes: Arc::new(Strikes::new(launch.limits, &running.groups)),
+            workdir: launch.plan.workdir.clone(),
+            launch,
+            running: Mutex::new(running.clone()),
+            offers: Mutex::default(),
+            environment: [manifest.env.clone(), spec.env.clone()],
+            user: spec.user.clone().or_else(|| manifest.user.clone()),
+            reach: Reach::new(&spec.network),
+            commands: Arc::default(),
+            images: self.images.clone(),
+            manifest: Mutex::new(manifest),
+            gateways: self.gateways.clone(),
+            ended: watch::Sender::new(false),
+            replacing: AtomicBool::default(),
+            ending: Arc::default(),
+            turn: RwLock::default(),
+            files: Arc::default(),
+            saving: tokio::sync::Mutex::default(),
+            this: this.clone(),
+        });
+        sandbox.follow(&running);
+        sandbox.enforce(&spec.network).await?;
+        Ok(sandbox)
+    }
+
+    /// What it takes to bring up a sandbox.
+    fn launch(&self, spec: &SandboxSpec, manifest: &Manifest) -> Result<Launch> {
         let mut volumes = Vec::new();
         for (target, name) in &spec.volumes {
             if !target.starts_with('/') || target.trim_matches('/').is_empty() {
@@ -165,89 +200,24 @@ impl LocalProvider {
             volumes.push(Bind { source: self.volumes.make(name)?, target: target.clone(), required: true });
         }
         let isolate_network = spec.network != Network::Host;
-        let workdir = spec.workdir.clone().or_else(|| manifest.workdir.clone());
-        let limits = limits(spec);
-        let groups = Groups::make(&cgroup::prefix(self.images.store.home()), &spec.id, limits);
-        let isolation = self.held(spec, &groups);
-        let strikes = Arc::new(Strikes::new(limits, &groups));
-        let plan = Plan {
-            ids: self.ids,
-            lower: self.images.lower(manifest)?,
-            directory: self.images.store.prepare_sandbox(&spec.id)?,
-            binds: base::binds(manifest.root, !isolate_network),
-            volumes,
-            read_only: manifest.read_only.clone(),
-            isolate_network,
-            workdir: workdir.clone(),
-            cgroups: groups.join_files(),
-            process_limit: (!groups.processes).then_some(cgroup::PROCESS_LIMIT),
-        };
-        let failed = |error: io::Error| CapabilityError::io("start the launcher of a sandbox", &error);
-        let json = serde_json::to_vec(&plan).map_err(|error| failed(error.into()))?;
-        let details = wire::memory(&json).map_err(failed)?;
-        let (control, inside) = wire::pair().map_err(failed)?;
-        let (boot, boot_inside) = wire::pair().map_err(failed)?;
-        wire::send(control.as_fd(), &(), &[details.as_fd(), boot_inside.as_fd(), lock.0.as_fd()])
-            .map_err(failed)?;
-        drop(boot_inside);
-        let child = spawn::launcher(&self.launcher, inside).await.map_err(failed)?;
-        let launcher = child.id();
-        let ended = watch_over(child, lock, groups).map_err(failed)?;
-        let boot = Channel::new(boot).map_err(failed)?;
-        let control = Channel::new(control).map_err(failed)?;
-        match tokio::time::timeout(START_LIMIT, boot.receive::<Reply>()).await {
-            Ok(Ok(Some((Reply::Ready, _)))) => {}
-            Ok(Ok(Some((Reply::Failed { kind, message }, _)))) => {
-                return Err(CapabilityError::new(kind, message));
-            }
-            Ok(_) => {
-                return Err(CapabilityError::new(
-                    ErrorKind::UNAVAILABLE,
-                    format!(
-                        "the launcher of sandboxes ended early: is {} harvest itself?",
-                        self.launcher.display()
-                    ),
-                ));
-            }
-            Err(_) => {
-                return Err(CapabilityError::new(
-                    ErrorKind::UNAVAILABLE,
-                    format!("the sandbox did not come up within {} s", START_LIMIT.as_secs()),
-                ));
-            }
-        }
-        let watched = Watched {
-            launcher,
-            files: plan.directory.join("upper"),
-            commands: Arc::new(Commands::default()),
-            strikes: strikes.clone(),
-            ended: ended.clone(),
-        };
-        let sandbox = LocalSandbox {
+        Ok(Launch {
             id: spec.id.clone(),
-            control,
-            environment: [manifest.env.clone(), spec.env.clone()],
-            workdir,
-            user: spec.user.clone().or_else(|| manifest.user.clone()),
-            images: self.images.clone(),
-            manifest: manifest.clone(),
-            directory: plan.directory,
-            gateways: self.gateways.clone(),
-            isolation,
-            reach: Reach::new(&spec.network),
-            strikes,
-            commands: watched.commands.clone(),
-            ended,
-            files: Arc::default(),
-        };
-        sandbox.enforce(&spec.network).await?;
-        if let (Some(limit), "watchdog") = (spec.memory, &*sandbox.isolation.memory) {
-            watched.clone().hold_memory(limit);
-        }
-        if let Some(limit) = spec.disk {
-            watched.hold_disk(limit);
-        }
-        Ok(sandbox)
+            launcher: self.launcher.clone(),
+            plan: Plan {
+                ids: self.ids,
+                lower: Vec::new(),
+                directory: self.images.store.prepare_sandbox(&spec.id)?,
+                binds: base::binds(manifest.root, !isolate_network),
+                volumes,
+                read_only: manifest.read_only.clone(),
+                isolate_network,
+                workdir: spec.workdir.clone().or_else(|| manifest.workdir.clone()),
+                cgroups: Vec::new(),
+                process_limit: None,
+            },
+            groups: cgroup::prefix(self.images.store.home()),
+            limits: limits(spec),
+        })
     }
 
     /// What holds a sandbox in, in these groups.
@@ -270,27 +240,6 @@ impl LocalProvider {
 
 fn limits(spec: &SandboxSpec) -> Limits {
     Limits { memory: spec.memory, cpu: spec.cpu, disk: spec.disk }
-}
-
-/// Reaps the launcher when it ends, which is when the last process of the sandbox is gone, and lets go of the lock.
-fn watch_over(
-    mut child: std::process::Child,
-    lock: Lock,
-    groups: Groups,
-) -> io::Result<watch::Receiver<bool>> {
-    let pid = rustix::process::Pid::from_child(&child);
-    let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-    // SAFETY: an owned descriptor stays open and the same until it is dropped, with the registration.
-    let handle = unsafe { AsyncFd::register_with_interest(handle, tokio::io::Interest::READABLE) }?;
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        drop(handle.readable().await);
-        drop(child.wait());
-        groups.remove();
-        drop(lock);
-        sender.send_replace(true);
-    });
-    Ok(receiver)
 }
 
 /// Maps a range of ids as root, the caller's own id otherwise. Never the host's root.
@@ -344,10 +293,10 @@ impl SandboxProvider for LocalProvider {
         }
         let lock = self.lock(&spec.id).await?;
         let manifest = self.manifest_of(&spec)?;
-        let sandbox = Arc::new(self.start(&spec, &manifest, lock).await?);
+        let sandbox = self.start(&spec, manifest, lock).await?;
         let lifetime = spec.timeout.unwrap_or(LIFETIME);
         let mortal = Arc::downgrade(&sandbox);
-        let mut ended = sandbox.ended.clone();
+        let mut ended = sandbox.ended.subscribe();
         tokio::spawn(async move {
             if tokio::time::timeout(lifetime, ended.wait_for(|ended| *ended)).await.is_err()
                 && let Some(sandbox) = mortal.upgrade()
@@ -426,6 +375,16 @@ impl SandboxProvider for LocalProvider {
 
     async fn list_images(&self) -> Result<Vec<ImageInfo>> {
         self.images.list()
+    }
+
+    async fn unused_images(&self, since: jiff::Timestamp) -> Result<Vec<String>> {
+        let images = self.images.clone();
+        build::blocking(move || garbage::unused(&images, since)).await
+    }
+
+    async fn collect(&self, images: &[String], since: jiff::Timestamp, dry: bool) -> Result<Collected> {
+        let (all, images) = (self.images.clone(), images.to_vec());
+        build::blocking(move || garbage::collect(&all, &images, since, dry)).await
     }
 
     fn volumes(&self) -> Arc<dyn VolumeStore> {

@@ -99,6 +99,8 @@ pub(super) enum Request {
     Write,
     /// Listen on a loopback port ([`Listen`]); the reply carries the socket.
     Listen,
+    /// Hold every process still until the socket for replies closes.
+    Freeze,
 }
 
 /// Details of [`Request::Exec`].
@@ -139,7 +141,7 @@ pub(super) enum Reply {
     Started,
     /// The command ended; its children may still run.
     Exited(ExitStatus),
-    /// The file is read or written, or the port is listened on.
+    /// The file is read or written, the port is listened on, or nothing moves any more.
     Done,
     /// It did not work.
     Failed {

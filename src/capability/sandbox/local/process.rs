@@ -36,7 +36,7 @@ pub(super) struct LocalProcess {
     /// Kills at the limits of the sandbox before it started.
     pub(super) before: Count,
     /// Held while it runs, so that its sandbox knows.
-    pub(super) _files: OwnedRwLockReadGuard<()>,
+    pub(super) files: Option<OwnedRwLockReadGuard<()>>,
 }
 
 /// What is known about the end of a command.
@@ -132,7 +132,10 @@ impl LocalProcess {
         match reply {
             Some(Reply::Exited(status)) => self.end = End::Exited(status),
             Some(_) => {}
-            None => self.end = End::Gone(self.end.status()),
+            None => {
+                self.end = End::Gone(self.end.status());
+                self.files = None;
+            }
         }
     }
 

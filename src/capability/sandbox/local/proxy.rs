@@ -3,11 +3,10 @@
 //! Names are resolved here, and the address that was checked is the one connected to, so an allowed name cannot be
 //! pointed at this machine or its network later. What is refused is told to whoever has the sandbox, then to the program.
 
-use super::gateway::{Body, accept, strip, text};
+use super::gateway::{Body, Service, accept, strip, text};
 use super::passage::{Closed, Destination, Passage, Passages};
 use crate::capability::allow_list::{AllowList, WEB_PORTS};
 use crate::capability::sandbox::{RefusalSink, Refused};
-use crate::capability::{CapabilityError, Result};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
@@ -20,7 +19,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 /// Where the proxy listens on the loopback of each sandbox.
 pub(super) const PORT: u16 = 3128;
@@ -60,27 +58,21 @@ pub(super) fn environment(rules: &AllowList) -> Vec<(String, String)> {
 }
 
 impl Proxy {
-    /// Serves a proxy on `listener` until the sandbox ends.
-    pub(super) fn serve(
-        rules: AllowList,
-        listener: std::net::TcpListener,
-        ended: watch::Receiver<bool>,
-        sink: Sink,
-    ) -> Result<Self> {
+    pub(super) fn new(rules: AllowList, sink: Sink) -> Self {
         let resolve: Resolver = Arc::new(|host, port| {
             Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
         });
-        let proxy = Self { passages: Arc::new(Passages::new(rules)), resolve, sink };
-        proxy.clone().listen(listener, ended)?;
-        Ok(proxy)
+        Self { passages: Arc::new(Passages::new(rules)), resolve, sink }
     }
 
-    fn listen(self, listener: std::net::TcpListener, ended: watch::Receiver<bool>) -> Result<()> {
-        accept(listener, ended, move |request| {
-            let proxy = self.clone();
+    /// This proxy on a listener.
+    pub(super) fn service(&self) -> Service {
+        let proxy = self.clone();
+        let answer = move |request| {
+            let proxy = proxy.clone();
             async move { Ok::<_, Infallible>(proxy.answer(request).await.unwrap_or_else(Refusal::response)) }
-        })
-        .map_err(|error| CapabilityError::io("serve the proxy of a sandbox", &error))
+        };
+        Arc::new(move |listener, ended| accept(listener, ended, answer.clone()))
     }
 
     /// What may be reached now.
@@ -247,6 +239,7 @@ mod tests {
     use std::collections::VecDeque;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::watch;
 
     /// A proxy whose resolver gives these answers, one after the other, and whose refusals are collected.
     struct World {
@@ -273,7 +266,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sender, ended) = watch::channel(false);
-        proxy.clone().listen(listener, ended).unwrap();
+        proxy.service()(listener, ended).unwrap();
         World { port, proxy, answers, refused, _ended: sender }
     }
 

@@ -1,14 +1,14 @@
 //! What a sandbox may reach, and how that changes while it lives. The host's network is a matter of namespaces and stays
 //! as it is; all else is a matter of the proxy, which listens from the first allow-list on.
 
+use super::gateway::Service;
 use super::proxy::{self, Proxy, Sink};
 use crate::capability::allow_list::AllowList;
 use crate::capability::sandbox::{Network, RefusalSink};
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use tokio::sync::watch;
 
 pub(super) struct Reach {
     network: Mutex<Network>,
@@ -47,13 +47,12 @@ impl Reach {
         Err(CapabilityError::new(ErrorKind::INVALID, message))
     }
 
-    /// Puts a policy in force. Returns once connections that it does not allow are cut. `listen` opens the proxy's port
-    /// in the sandbox, which ends when `ended` says so.
-    pub(super) async fn enforce(
+    /// Puts a policy in force. Returns once connections that it does not allow are cut. `offer` serves on a port of the
+    /// sandbox for as long as it is open.
+    pub(super) async fn enforce<F: Future<Output = Result<SocketAddr>>>(
         &self,
         network: &Network,
-        ended: &watch::Receiver<bool>,
-        listen: impl AsyncFnOnce(u16) -> Result<TcpListener>,
+        offer: impl FnOnce(u16, Service) -> F,
     ) -> Result<()> {
         let rules = match network {
             Network::Allow(lines) => AllowList::parse(lines)?,
@@ -63,8 +62,9 @@ impl Reach {
         match &*proxy {
             Some(proxy) => proxy.set(rules).await,
             None if matches!(network, Network::Allow(_)) => {
-                let listener = listen(proxy::PORT).await?;
-                *proxy = Some(Proxy::serve(rules, listener, ended.clone(), self.sink.clone())?);
+                let new = Proxy::new(rules, self.sink.clone());
+                offer(proxy::PORT, new.service()).await?;
+                *proxy = Some(new);
             }
             None => {}
         }

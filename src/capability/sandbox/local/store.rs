@@ -2,8 +2,8 @@
 //!
 //! Everything that is published appears by a rename, after its content is on disk, so a crash leaves either all or nothing.
 
-use super::holder;
 use super::plan::Ids;
+use super::{durable, holder};
 use crate::capability::{CapabilityError, Result, owned};
 use crate::step::ErrorKind;
 use rustix::fs::FlockOperation;
@@ -11,8 +11,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What the names of layers start with that are being removed.
+pub(super) const GOING: &str = ".going";
 /// Longest id of a sandbox, in characters.
 const ID_LIMIT: usize = 100;
 
@@ -21,7 +24,14 @@ const ID_LIMIT: usize = 100;
 pub(super) struct Store {
     home: PathBuf,
     ids: Ids,
+    /// The machine's current boot.
+    boot: Arc<str>,
 }
+
+/// While one of these is held, no layer and no image goes. Whoever needs layers holds it until something on disk names
+/// them: a sandbox, or an image.
+#[derive(Debug)]
+pub(super) struct Hold(#[expect(dead_code, reason = "held for what its drop does")] File);
 
 /// A held lock on one sandbox; free again when every copy of its descriptor is closed.
 #[derive(Debug)]
@@ -42,7 +52,17 @@ impl Store {
         for name in ["layers", "images", "volumes", "sandboxes"] {
             make_private(&home.join(name))?;
         }
-        Ok(Self { home, ids })
+        Ok(Self { home, ids, boot: durable::boot()?.into() })
+    }
+
+    /// The same directories after the machine was started anew.
+    #[cfg(test)]
+    pub(super) fn rebooted(&self, boot: &str) -> Self {
+        Self { boot: boot.into(), ..self.clone() }
+    }
+
+    pub(super) fn boot(&self) -> &str {
+        &self.boot
     }
 
     pub(super) fn home(&self) -> &Path {
@@ -63,6 +83,28 @@ impl Store {
 
     pub(super) fn sandbox(&self, id: &str) -> PathBuf {
         self.home.join("sandboxes").join(id)
+    }
+
+    /// Keeps layers and images from going. Waits while others are being removed, which takes moments.
+    pub(super) fn hold(&self) -> Result<Hold> {
+        let file = open_lock(&self.holds())?;
+        rustix::fs::flock(&file, FlockOperation::LockShared)
+            .map_err(|errno| CapabilityError::io("hold the layers of images", &errno.into()))?;
+        Ok(Hold(file))
+    }
+
+    /// The right to remove layers and images; `None` while somebody holds them.
+    pub(super) fn try_exclude(&self) -> Result<Option<Hold>> {
+        let file = open_lock(&self.holds())?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Hold(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(CapabilityError::io("lock the layers of images", &errno.into())),
+        }
+    }
+
+    fn holds(&self) -> PathBuf {
+        self.home.join("layers.lock")
     }
 
     /// Ids of sandboxes that have files, sorted.
@@ -142,10 +184,17 @@ impl Store {
                 .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
             Ok(names.filter(move |name| name.starts_with(prefix)).collect::<Vec<_>>())
         };
-        for name in hidden(self.layers(), ".making-")? {
-            let alive = name.split('-').nth(1).is_some_and(|pid| Path::new("/proc").join(pid).exists());
-            if !alive {
-                remove_tree(&self.layers().join(name)).map_err(failed)?;
+        for (directory, prefix) in
+            [(self.layers(), ".making-"), (self.layers(), GOING), (self.images(), ".writing-")]
+        {
+            for name in hidden(directory.clone(), prefix)? {
+                let alive = name.split('-').nth(1).is_some_and(|pid| Path::new("/proc").join(pid).exists());
+                let path = directory.join(name);
+                match () {
+                    () if alive => {}
+                    () if path.is_dir() => remove_tree(&path).map_err(failed)?,
+                    () => drop(fs::remove_file(path)),
+                }
             }
         }
         for id in hidden(self.home.join("sandboxes"), ".build-")? {

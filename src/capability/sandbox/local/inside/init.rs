@@ -5,7 +5,7 @@
 
 use super::super::plan::{Ids, Plan, Reply, Request};
 use super::super::wire;
-use super::{Failure, files, landlock, mounts, seccomp, shim, sys, tree};
+use super::{Failure, files, halt, landlock, mounts, seccomp, shim, sys, tree};
 use crate::step::ErrorKind;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -141,6 +141,7 @@ fn start(request: Request, fds: Vec<OwnedFd>, signals: BorrowedFd<'_>) -> Option
                 Request::Read => files::read(&fds),
                 Request::Write => files::write(&fds),
                 Request::Listen => files::listen(&fds),
+                Request::Freeze => halt::hold(&fds),
             };
             if let Err(failure) = result {
                 let reply = Reply::Failed { kind: failure.kind, message: failure.message };

@@ -4,6 +4,7 @@
 //! never hold a secret longer than it takes to hand it to the command it belongs to.
 
 mod files;
+mod halt;
 mod init;
 mod landlock;
 mod launcher;

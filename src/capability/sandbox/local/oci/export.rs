@@ -90,8 +90,9 @@ fn layout(
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(failed)?;
     let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
-    for (number, layer) in manifest.layers.iter().rev().enumerate() {
-        log(&format!("packing layer {} of {}", number + 1, manifest.layers.len()));
+    let names = images.layers(manifest)?;
+    for (number, layer) in names.iter().rev().enumerate() {
+        log(&format!("packing layer {} of {}", number + 1, names.len()));
         let draft = blobs.join(".draft");
         let file = File::create(&draft).map_err(failed)?;
         let packed = pack_layer(&images.store.layers().join(layer), images.ids, file)

@@ -48,6 +48,8 @@ impl LocalProvider {
         let (images, source, name, log) =
             (self.images.clone(), source.to_owned(), name.to_owned(), log.clone());
         blocking(move || {
+            // Until the image is saved, nothing names its layers.
+            let _hold = images.store.hold()?;
             let mut stack = Stack::new(&images, &log);
             let settings = match Source::open(&source)? {
                 Source::RootFs(file) => {
@@ -80,6 +82,9 @@ impl LocalProvider {
         let config = Configuration::parse(&config, layers.len())?;
         let diff_ids =
             config.rootfs.diff_ids.iter().map(|text| parse_digest(text)).collect::<Result<Vec<_>>>()?;
+        let store = self.images.store.clone();
+        // Until the image is saved, nothing may name its layers.
+        let _hold = blocking(move || store.hold()).await?;
         let known = Stack::new(&self.images, log).known(&diff_ids);
         let (registry, count) = (&registry, layers.len());
         let fetches = layers.into_iter().enumerate().map(|(number, layer)| async move {
@@ -116,7 +121,11 @@ impl LocalProvider {
     pub(super) async fn export(&self, image: &str, target: &Path, log: &BuildLog) -> Result<()> {
         let (images, image, target, log) =
             (self.images.clone(), image.to_owned(), target.to_owned(), log.clone());
-        blocking(move || export::export(&images, &image, &target, &log)).await
+        blocking(move || {
+            let _hold = images.store.hold()?;
+            export::export(&images, &image, &target, &log)
+        })
+        .await
     }
 
     /// A file without a name, which goes with whoever holds it.

@@ -165,7 +165,7 @@ pub(super) fn images() -> (tempfile::TempDir, Images) {
     let home = tempfile::tempdir().unwrap();
     let ids = choose_ids().unwrap();
     let store = Store::new(home.path(), ids).unwrap();
-    (home, Images { store, ids })
+    (home, Images::open(store, ids).unwrap())
 }
 
 fn is_range() -> bool {
