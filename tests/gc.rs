@@ -143,3 +143,55 @@ fn a_configuration_that_is_wrong_is_refused() {
     assert_eq!(refused.status.code(), Some(3));
     assert!(text(&refused.stderr).contains("config.yaml: unknown field `rums`"), "{}", text(&refused.stderr));
 }
+
+#[test]
+fn images_go_that_nothing_names_asks_for_or_mentions() {
+    let home = Home::new();
+    let build = |number: u32| {
+        let text = format!("base: host\ncommands: [\"echo {number} > /opt/number\"]\n");
+        let file = home.file("image.yaml", &text);
+        let built = home.json(&["image", "build", file.to_str().unwrap(), "--name", "it", "--json"]);
+        built["id"].as_str().unwrap().to_owned()
+    };
+    // Each takes the name from the one before.
+    let [forgotten, mentioned, kept, fresh, named] = [1, 2, 3, 4, 5].map(build);
+    let fails = FAILS.replace("[\"false\"]", &format!("[\"false\", \"{mentioned}\"]"));
+    home.finish(&home.file("fails.yaml", &fails), &[]);
+    fs::create_dir_all(home.path().join("outputs")).unwrap();
+    fs::write(home.path().join("outputs/0123"), format!("{{\"outputs\":{{\"image\":\"{kept}\"}}}}")).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(31 * 24 * 60 * 60);
+    for image in [&forgotten, &mentioned, &kept, &named] {
+        let name = format!("images/{}.json", image.strip_prefix("sha256:").unwrap());
+        fs::File::options().write(true).open(home.path().join(name)).unwrap().set_modified(long_ago).unwrap();
+    }
+    let listed = || {
+        let images = home.json(&["image", "list", "--json"]);
+        let images = images.as_array().unwrap().iter();
+        let mut ids: Vec<String> = images
+            .map(|image| {
+                assert_eq!(image["durable"], json!(true));
+                image["id"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        ids.sort();
+        ids
+    };
+    let orphans = |plan: &Value| -> Vec<(String, String)> {
+        let orphans = plan["orphans"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        orphans.map(|orphan| (text(&orphan["kind"]), text(&orphan["of"]))).collect()
+    };
+    let plan = home.json(&["gc", "--dry-run", "--json"]);
+    let found = orphans(&plan);
+    assert_eq!(found[0], ("image".into(), forgotten.clone()), "{plan}");
+    assert!(found.len() == 2 && found[1].0 == "layer", "{plan}");
+    assert!(plan["freed"].as_u64().unwrap() > 0, "{plan}");
+    assert_eq!(listed().len(), 5, "a dry run changes nothing");
+    assert_eq!(orphans(&home.json(&["gc", "--json"])), found);
+    let mut left = vec![mentioned, kept, fresh, named];
+    left.sort();
+    assert_eq!(listed(), left);
+    assert_eq!(home.json(&["gc", "--json"])["orphans"], json!([]));
+    // What an image that stays is made of stays, too.
+    assert_eq!(home.run(&["exec", "--image", "it", "--", "cat", "/opt/number"]).stdout, b"5\n");
+}

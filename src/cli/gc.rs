@@ -1,4 +1,4 @@
-//! `harvest gc`: removes what the limits of the home say, and what belongs to no run; lists all of it.
+//! `harvest gc`: removes what the limits of the home say, and what nothing needs any more; lists all of it.
 
 use super::journal::bytes;
 use super::{Failure, Outcome, print_json, print_line};
@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     /// Remove the files, too, that sandboxes of ended runs keep for `harvest retry`.
     #[arg(long)]
     kept: bool,
-    /// One JSON object: `{dry_run, runs, busy, orphans, sandboxes, freed}`.
+    /// One JSON object: `{dry_run, runs, busy, orphans, images_busy, sandboxes, freed}`.
     #[arg(long)]
     json: bool,
 }
@@ -48,6 +48,7 @@ fn as_json(arguments: &Arguments, cleaned: &Cleaned) -> Value {
         "runs": families.collect::<Vec<_>>(),
         "busy": cleaned.busy,
         "orphans": cleaned.orphans,
+        "images_busy": cleaned.images_busy,
         "sandboxes": sandboxes.collect::<Vec<_>>(),
         "freed": cleaned.bytes(),
     })
@@ -76,6 +77,9 @@ fn print_text(arguments: &Arguments, cleaned: &Cleaned) -> Result<(), Failure> {
     }
     for orphan in &cleaned.orphans {
         print_line(&format!("orphan   {}  {}  {}", orphan.of, orphan.kind, bytes(orphan.bytes)))?;
+    }
+    if cleaned.images_busy {
+        print_line("stays    images and layers  somebody is making or opening one; try again later")?;
     }
     for kept in &cleaned.sandboxes {
         let keeps = if arguments.kept { "" } else { "  keeps its files for `harvest retry`" };

@@ -4,6 +4,7 @@
 //! next `harvest gc` finds; the other way round it would leave a run that is listed and has lost half of itself.
 
 mod choose;
+mod images;
 mod look;
 mod sandboxes;
 #[cfg(test)]
@@ -40,16 +41,18 @@ pub struct Cleaned {
     pub orphans: Vec<Orphan>,
     /// Sandboxes of ended runs that still have their files, or had.
     pub sandboxes: Vec<KeptSandbox>,
+    /// Whether images and layers had to stay because somebody was making or opening one.
+    pub images_busy: bool,
     /// Bytes that the journal gave back to the file system.
     pub compacted: u64,
 }
 
-/// Files whose run is not in the journal.
+/// Files whose run is not in the journal, and images and layers that nothing needs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Orphan {
-    /// `streams`, `artifacts`, `sandbox` or `lease`.
+    /// `streams`, `artifacts`, `sandbox`, `lease`, `image` or `layer`.
     pub kind: &'static str,
-    /// The run, or the id of the sandbox.
+    /// The run, the id of the sandbox or of the image, or the name of the layer.
     pub of: String,
     /// Its bytes, where they are known without looking into a sandbox.
     pub bytes: u64,
@@ -112,8 +115,8 @@ impl App {
         Ok(Vec::new())
     }
 
-    /// Does all of it: runs beyond the limits, files that belong to no run, space of the journal, and with
-    /// `sandboxes` the files that sandboxes keep for `harvest retry`. With `dry` it only says what it would do.
+    /// Does all of it: runs beyond the limits, files that belong to no run, images and layers that nothing needs, space of
+    /// the journal, and with `sandboxes` the files that sandboxes keep for `harvest retry`. With `dry` it only says what it would do.
     ///
     /// # Errors
     /// Where the journal or the files cannot be read or removed. What was done until then stays done.
@@ -136,6 +139,7 @@ impl App {
             }
         }
         self.sweep(dry, &mut cleaned).await?;
+        self.collect_images(dry, &mut cleaned).await?;
         if !dry {
             let compacted = self.journal().compact().await?;
             cleaned.compacted = compacted.before.saturating_sub(compacted.after);
