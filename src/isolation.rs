@@ -7,7 +7,7 @@ use std::fmt;
 /// What a provider can promise for one sandbox on this machine. A limit that nobody asked for is held by `none`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Isolation {
-    /// `range`, `subuid` or `emulated`: how user ids map.
+    /// `range`, `subuid`, `emulated` or `host` (root inside is root of the host): how user ids map.
     pub ids: String,
     /// `cgroup`, `watchdog` or `none`: what holds the memory to its limit.
     pub memory: String,
@@ -38,7 +38,7 @@ pub struct Part {
 pub const PARTS: [Part; 5] = [
     Part {
         name: "ids",
-        levels: &["emulated", "subuid", "range"],
+        levels: &["host", "emulated", "subuid", "range"],
         limit: None,
         remedy: "run harvest as root",
     },
@@ -69,7 +69,7 @@ pub const PARTS: [Part; 5] = [
 ];
 
 /// Names of providers that a workflow can demand.
-pub const PROVIDERS: [&str; 1] = ["local"];
+pub const PROVIDERS: [&str; 3] = ["local", "gvisor", "docker"];
 
 impl Part {
     /// The part of this name.

@@ -33,6 +33,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rusqlite", &["journal"]),
     ("sled", &["journal"]),
     ("petgraph", &["workflow"]),
+    ("bollard", &["capability"]),
     ("lsp_types", &["lsp"]),
 ];
 

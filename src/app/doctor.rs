@@ -1,6 +1,9 @@
 //! Tries everything that harvest needs from this machine, one cause and one remedy each.
 
 use super::{App, setup};
+#[cfg(feature = "docker")]
+use crate::capability::sandbox::docker;
+use crate::capability::sandbox::gvisor;
 use crate::capability::sandbox::local::{self, LocalProvider};
 use crate::config::Home;
 use serde::Serialize;
@@ -12,6 +15,9 @@ pub struct Probe {
     pub name: String,
     /// Whether harvest works with it.
     pub ok: bool,
+    /// Whether harvest does well without it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
     /// What was found.
     pub detail: String,
     /// What to do where it does not work, or where it could be better.
@@ -23,14 +29,14 @@ impl Probe {
     fn new(name: &str, found: Result<String, String>, remedy: &str) -> Self {
         let ok = found.is_ok();
         let detail = found.unwrap_or_else(|error| error);
-        Self { name: name.into(), ok, detail, remedy: (!ok).then(|| remedy.into()) }
+        Self { name: name.into(), ok, optional: false, detail, remedy: (!ok).then(|| remedy.into()) }
     }
 }
 
 impl From<local::Probe> for Probe {
     fn from(probe: local::Probe) -> Self {
-        let local::Probe { name, ok, detail, remedy } = probe;
-        Self { name: name.into(), ok, detail, remedy: (!remedy.is_empty()).then_some(remedy) }
+        let local::Probe { name, ok, optional, detail, remedy } = probe;
+        Self { name: name.into(), ok, optional, detail, remedy: (!remedy.is_empty()).then_some(remedy) }
     }
 }
 
@@ -49,6 +55,9 @@ pub async fn probes(home: &Home) -> Vec<Probe> {
         Ok(provider) => probes.push(provider.check().await.into()),
         Err(error) => probes.push(Probe::new("sandbox", Err(error.message), "see the probes above")),
     }
+    probes.push(gvisor::probe().into());
+    #[cfg(feature = "docker")]
+    probes.push(docker::probe().await.into());
     probes
 }
 

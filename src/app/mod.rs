@@ -15,6 +15,7 @@ mod schema;
 mod serving;
 mod setup;
 mod start;
+pub mod tiers;
 pub mod transfer;
 mod upgrade;
 
@@ -23,11 +24,11 @@ pub use error::AppError;
 pub use schema::WrittenSchema;
 pub use serving::Serving;
 pub use start::{Prepared, StartRequest};
+pub use tiers::Tiers;
 pub use upgrade::UpgradeRequest;
 
 use crate::capability::registry::{FileRegistry, Registry};
-use crate::capability::sandbox::SandboxProvider;
-use crate::capability::sandbox::local::{LocalProvider, Upstream};
+use crate::capability::sandbox::local::Upstream;
 use crate::capability::stream::StreamStore;
 use crate::config::{self, Configuration, Home};
 use crate::engine::dispatcher::{Dispatcher, Scope};
@@ -44,7 +45,7 @@ pub struct App {
     configuration: Configuration,
     journal: Arc<dyn Journal>,
     streams: Arc<dyn StreamStore>,
-    provider: Arc<dyn SandboxProvider>,
+    tiers: Arc<Tiers>,
     registry: Arc<dyn Registry>,
     library: Library,
     ground: Arc<setup::Ground>,
@@ -94,27 +95,15 @@ impl App {
         let configuration = Configuration::read(&home).map_err(AppError::Config)?;
         let journal = journals::open(&home, &configuration)?;
         let streams = setup::streams(&home)?;
-        let provider = Arc::new(LocalProvider::new(home.path(), setup::launcher(), upstreams())?);
+        let tiers = Arc::new(Tiers::open(home.path())?);
         let library = Library::open(home.path()).map_err(|error| config("the component library", &error))?;
         let registry: Arc<dyn Registry> = Arc::new(FileRegistry::new(home.path()));
-        let host = setup::host(&home, library.clone(), provider.clone(), registry.clone(), streams.clone())?;
+        let host = setup::host(&home, library.clone(), tiers.local(), registry.clone(), streams.clone())?;
         let leases = Leases::open(&home.join("leases")).map_err(|error| config("the leases", &error))?;
-        let ground =
-            Arc::new(setup::Ground { home: home.clone(), provider: provider.clone(), host: host.clone() });
+        let ground = Arc::new(setup::Ground { home: home.clone(), tiers: tiers.clone(), host: host.clone() });
         let clock = Arc::new(SystemClock);
         let engine = Engine::new(journal.clone(), host, ground.clone(), clock, home.path());
-        Ok(Self {
-            home,
-            configuration,
-            journal,
-            streams,
-            provider,
-            registry,
-            library,
-            ground,
-            engine,
-            leases,
-        })
+        Ok(Self { home, configuration, journal, streams, tiers, registry, library, ground, engine, leases })
     }
 
     /// The home.
@@ -137,9 +126,9 @@ impl App {
         self.streams.as_ref()
     }
 
-    /// Sandboxes, images and volumes.
-    pub fn provider(&self) -> &Arc<dyn SandboxProvider> {
-        &self.provider
+    /// What makes sandboxes, images and volumes, by name.
+    pub fn tiers(&self) -> &Tiers {
+        &self.tiers
     }
 
     /// The operator's repositories.

@@ -30,11 +30,12 @@ impl App {
                 )
             })
             .collect();
+        let provider = self.tiers().get(&started.provider).await?;
         let mut sandboxes = Map::new();
         for (name, template) in &workflow.sandboxes {
             let spec = setup::sandbox(&state, name, template)?;
             let seen = seen_in(workflow, name, &self.catalog(&request.file));
-            let isolation = require::foreseen(&**self.provider(), template).await?;
+            let isolation = require::foreseen(&*provider, template).await?;
             sandboxes.insert(
                 name.clone(),
                 json!({
@@ -43,7 +44,7 @@ impl App {
                     "volumes": spec.volumes,
                     "env": spec.env.keys().collect::<Vec<_>>(),
                     "secrets_in_commands": seen,
-                    "unmet": template.require.unmet(self.provider().name(), &isolation),
+                    "unmet": template.require.unmet(provider.name(), &isolation),
                     "isolation": isolation,
                 }),
             );

@@ -1,5 +1,6 @@
 //! From a run that begins, or goes on, to what the host needs for it: sandboxes evaluated, secrets at hand.
 
+use super::tiers::Tiers;
 use super::{App, AppError};
 use crate::capability::CapabilityError;
 use crate::capability::git::{GitProvider, LocalGit};
@@ -9,7 +10,7 @@ use crate::capability::secret::Secret;
 use crate::capability::stream::{LocalStreams, StreamStore};
 use crate::config::Home;
 use crate::engine::{Preparer, Surroundings};
-use crate::host::{HostExecutor, Library, Providers, RunSetup};
+use crate::host::{HostExecutor, Library, Providers, RunSetup, Tier};
 use crate::id::RunId;
 use crate::run::{Event, Run, RunStarted};
 use crate::step::{ErrorKind, StepError};
@@ -23,7 +24,7 @@ use std::time::Duration;
 /// What runs are prepared with.
 pub(super) struct Ground {
     pub(super) home: Home,
-    pub(super) provider: Arc<dyn SandboxProvider>,
+    pub(super) tiers: Arc<Tiers>,
     pub(super) host: Arc<HostExecutor>,
 }
 
@@ -66,23 +67,25 @@ impl Ground {
             artifacts: self.home.join("artifacts").join(run.as_str()),
             ..RunSetup::default()
         };
+        let provider = self.tiers.get(&started.provider).await?;
+        setup.provider = Some(Tier(provider.clone()));
         let workflow = state.workflow();
         // Where answers stand in for steps, a sandbox may never be opened.
         if started.mocks.is_empty() {
-            super::require::met(&*self.provider, workflow).await?;
+            super::require::met(&*provider, workflow).await?;
         }
         for (name, template) in &workflow.sandboxes {
             let mut spec = sandbox(&state, name, template)?;
             spec.id = format!("{run}-{name}");
             if let Some(fallback) = &template.image_fallback
                 && spec.image != "host"
-                && self.provider.find_image(&spec.image).await?.is_none()
+                && provider.find_image(&spec.image).await?.is_none()
             {
                 spec.image = text(&state, name, "image.fallback", fallback)?;
             }
             // Where answers stand in for steps, a sandbox may never be opened.
             let needed = started.mocks.is_empty() && spec.image != "host";
-            if needed && self.provider.find_image(&spec.image).await?.is_none() {
+            if needed && provider.find_image(&spec.image).await?.is_none() {
                 let message = format!(
                     "sandbox `{name}`: there is no image `{}`: build it with `harvest image build FILE --name {}`, or write `image: host`",
                     spec.image, spec.image

@@ -30,6 +30,8 @@ pub struct StartRequest {
     pub inject: Vec<String>,
     /// What asked for the run: `cli`, `api`, `schedule` ...
     pub trigger: String,
+    /// What makes its sandboxes: one of [`PROVIDERS`](crate::isolation::PROVIDERS).
+    pub provider: String,
 }
 
 /// A run that is good to begin.
@@ -112,6 +114,7 @@ impl App {
             mocks,
             injected,
             parent: None,
+            provider: request.provider.clone(),
         };
         Ok(Prepared { run, started, secrets })
     }

@@ -18,10 +18,11 @@ pub(super) async fn doctor(home: &Home, arguments: &Arguments) -> Outcome {
         print_json(&probes)?;
     } else {
         for probe in &probes {
-            let state = match (probe.ok, &probe.remedy) {
-                (false, _) => "FAIL",
-                (true, Some(_)) => "note",
-                (true, None) => "ok",
+            let state = match (probe.ok, probe.optional, &probe.remedy) {
+                (false, false, _) => "FAIL",
+                (false, true, _) => "none",
+                (true, _, Some(_)) => "note",
+                (true, _, None) => "ok",
             };
             print_line(&format!("{state:<4}  {:<24} {}", probe.name, probe.detail))?;
             if let Some(remedy) = &probe.remedy {
@@ -29,5 +30,5 @@ pub(super) async fn doctor(home: &Home, arguments: &Arguments) -> Outcome {
             }
         }
     }
-    Ok(if probes.iter().all(|probe| probe.ok) { 0 } else { 4 })
+    Ok(if probes.iter().all(|probe| probe.ok || probe.optional) { 0 } else { 4 })
 }

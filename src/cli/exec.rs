@@ -2,7 +2,9 @@
 
 use super::{Failure, Outcome, print_json};
 use crate::app::App;
-use crate::capability::sandbox::{Chunk, ExecSpec, ExitStatus, Network, Process, SandboxSpec};
+use crate::capability::sandbox::{
+    Chunk, ExecSpec, ExitStatus, Network, Process, SandboxProvider, SandboxSpec,
+};
 use crate::id::RunId;
 use serde_json::json;
 use std::io::Write;
@@ -23,8 +25,8 @@ pub(super) struct Arguments {
     /// What it may reach: `none`, `host`, or domains separated by commas.
     #[arg(long, default_value = "none", value_name = "none|host|DOMAINS", value_parser = network)]
     network: Network,
-    /// What makes the sandbox.
-    #[arg(long, default_value = "local", value_parser = ["local"])]
+    /// What makes the sandbox: `local`, `gvisor` or `docker`.
+    #[arg(long, default_value = "local", value_name = "NAME")]
     provider: String,
     /// One JSON object a line, the last of them the outcome.
     #[arg(long)]
@@ -48,9 +50,10 @@ pub(super) async fn exec(app: &App, arguments: Arguments) -> Outcome {
         network: arguments.network.clone(),
         ..SandboxSpec::default()
     };
+    let provider = app.tiers().get(&arguments.provider).await?;
     let id = spec.id.clone();
-    let outcome = in_sandbox(app, spec, &arguments).await;
-    app.provider().remove(&id).await?;
+    let outcome = in_sandbox(provider.as_ref(), spec, &arguments).await;
+    provider.remove(&id).await?;
     match outcome {
         Ok(end) => close(&arguments, &end),
         Err(failure) if arguments.json => {
@@ -75,8 +78,12 @@ fn close(arguments: &Arguments, end: &End) -> Outcome {
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }
 
-async fn in_sandbox(app: &App, spec: SandboxSpec, arguments: &Arguments) -> Result<End, Failure> {
-    let sandbox = app.provider().open(spec).await?;
+async fn in_sandbox(
+    provider: &dyn SandboxProvider,
+    spec: SandboxSpec,
+    arguments: &Arguments,
+) -> Result<End, Failure> {
+    let sandbox = provider.open(spec).await?;
     let command = ExecSpec {
         command: arguments.command.clone(),
         env: arguments.env.iter().cloned().collect(),

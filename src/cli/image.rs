@@ -16,6 +16,9 @@ pub(super) enum Command {
         /// The name to give it; the file's stem by default.
         #[arg(long)]
         name: Option<String>,
+        /// What builds and keeps it: `local` (for `gvisor` too) or `docker`.
+        #[arg(long, default_value = "local", value_name = "NAME")]
+        provider: String,
         /// One JSON object: `{id, name, cached}`.
         #[arg(long)]
         json: bool,
@@ -64,6 +67,9 @@ pub(super) enum Command {
     },
     /// List images, newest first.
     List {
+        /// Whose images: `local` (and `gvisor`) or `docker`.
+        #[arg(long, default_value = "local", value_name = "NAME")]
+        provider: String,
         /// One JSON array of `{id, names, created_at, layers, bytes, durable}`.
         #[arg(long)]
         json: bool,
@@ -72,34 +78,35 @@ pub(super) enum Command {
 
 pub(super) async fn image(app: &App, command: Command, talk: Talk) -> Outcome {
     match command {
-        Command::Build { file, name, json } => {
+        Command::Build { file, name, provider, json } => {
             let name = match name.or_else(|| Some(file.file_stem()?.to_str()?.to_owned())) {
                 Some(name) => name,
                 None => return Err(Failure::usage("pass `--name NAME`: the file's own name is no text")),
             };
             let spec = app.read_image(&file)?;
-            let made = app.provider().build_image(&spec, Some(&name), log(talk, json)).await?;
+            let made =
+                app.tiers().get(&provider).await?.build_image(&spec, Some(&name), log(talk, json)).await?;
             print_made(&name, made, json)?;
         }
         Command::Import { source, name, json } => {
-            let made = app.provider().import_image(&source, &name, log(talk, json)).await?;
+            let made = app.tiers().local().import_image(&source, &name, log(talk, json)).await?;
             print_made(&name, made, json)?;
         }
         Command::Pull { reference, name, auth_file, plain_http, json } => {
             let auth_file = auth_file.or_else(docker_config);
             let pull = ImagePull { reference, plain_http, auth_file };
-            let made = app.provider().pull_image(&pull, name.as_deref(), log(talk, json)).await?;
+            let made = app.tiers().local().pull_image(&pull, name.as_deref(), log(talk, json)).await?;
             print_made(&name.unwrap_or(pull.reference), made, json)?;
         }
         Command::Export { image, target } => {
-            app.provider().export_image(&image, &target, log(talk, false)).await?;
+            app.tiers().local().export_image(&image, &target, log(talk, false)).await?;
         }
-        Command::Rm { image } => match app.provider().remove_image(&image).await? {
+        Command::Rm { image } => match app.tiers().local().remove_image(&image).await? {
             Some(id) => print_line(&format!("removed {id}"))?,
             None => print_line(&format!("removed the name {image}; the image has others"))?,
         },
-        Command::List { json } => {
-            let images = app.provider().list_images().await?;
+        Command::List { provider, json } => {
+            let images = app.tiers().get(&provider).await?.list_images().await?;
             if json {
                 print_json(&images)?;
                 return Ok(0);

@@ -19,6 +19,7 @@ pub(super) async fn plan(app: &App, files: &[PathBuf], inputs: &[String], json: 
             mocks: None,
             inject: Vec::new(),
             trigger: "cli".into(),
+            provider: crate::run::LOCAL.into(),
         };
         let plan = app.plan(&request).await.map_err(|error| super::run::refused(error, talk))?;
         if json { print_json(&plan)? } else { print_text(&plan)? }

@@ -23,8 +23,8 @@ pub(super) struct Arguments {
     /// A JSON file with inputs by name; `-i` goes before it.
     #[arg(long, value_name = "FILE.json")]
     inputs: Option<PathBuf>,
-    /// What makes sandboxes, images and volumes.
-    #[arg(long, default_value = "local", value_parser = ["local"])]
+    /// What makes sandboxes, images and volumes, for as long as the run lives: `local`, `gvisor` or `docker`.
+    #[arg(long, default_value = "local", value_name = "NAME")]
     provider: String,
     /// Answers that stand in for steps, by step: `clone: { outputs: { ... } }`, `push: { error: { kind: network } }`.
     #[arg(long, value_name = "FILE")]
@@ -51,6 +51,7 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
         mocks: arguments.mock.clone(),
         inject: arguments.inject.clone(),
         trigger: "cli".into(),
+        provider: arguments.provider.clone(),
     };
     let prepared = app.prepare(&request).await.map_err(|error| refused(error, talk))?;
     if arguments.detach {

@@ -3,7 +3,7 @@
 use super::{Failure, Outcome, print_json, print_line, run_id, timestamp};
 use crate::app::App;
 use crate::id::{RunId, StepId};
-use crate::run::{Event, Item, Phase, Run, StepState};
+use crate::run::{Event, Item, LOCAL, Phase, Run, StepState};
 use crate::workflow::model::Step;
 use serde_json::{Map, Value, json};
 
@@ -58,6 +58,9 @@ pub(super) fn as_json(id: &RunId, run: &Run, last: &Event, finished_at: Option<j
     });
     // What makes the run differ from a plain one of its file.
     let started = run.started();
+    if started.provider != LOCAL {
+        value["provider"] = json!(started.provider);
+    }
     if !started.mocks.is_empty() {
         value["mocked"] = started.mocks.keys().cloned().collect();
     }
@@ -132,6 +135,9 @@ fn print_text(run: &Run, value: &Value) -> Result<(), Failure> {
     print_line(&format!("state     {}", text("state")))?;
     print_line(&format!("started   {}", text("started_at")))?;
     print_line(&format!("finished  {}", text("finished_at")))?;
+    if let Some(provider) = value["provider"].as_str() {
+        print_line(&format!("provider  {provider}"))?;
+    }
     for what in ["mocked", "injected"] {
         if let Some(all) = value[what].as_array() {
             let all: Vec<&str> = all.iter().filter_map(Value::as_str).collect();

@@ -48,7 +48,7 @@ pub(super) enum Command {
 const FILE_MAX: u64 = 1 << 30;
 
 pub(super) async fn volume(app: &App, command: Command) -> Outcome {
-    let volumes = app.provider().volumes();
+    let volumes = app.tiers().local().volumes();
     match command {
         Command::List { name: None, json, .. } => {
             let names = volumes.list().await?;

@@ -416,6 +416,7 @@ impl Driver {
             inputs: self.run.arguments(at)?,
             author: self.run.started().run.get("author").cloned(),
             mocks: self.run.mocks_inside(at),
+            provider: self.run.started().provider.clone(),
             timeout: workflow.attempts.timeout_ms.map(Duration::from_millis),
         };
         let engine = self.engine.clone();

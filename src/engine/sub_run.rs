@@ -29,6 +29,8 @@ pub(super) struct Request {
     pub(super) author: Option<Value>,
     /// Answers that stand in for its steps.
     pub(super) mocks: BTreeMap<String, Vec<Mock>>,
+    /// The parent's, and its own then.
+    pub(super) provider: String,
     pub(super) timeout: Option<Duration>,
 }
 
@@ -63,7 +65,7 @@ pub(super) fn run(
 }
 
 async fn begin(engine: &Engine, request: Request) -> Result<(), StepError> {
-    let Request { id, parent, definition, file, base, inputs, author, mocks, .. } = request;
+    let Request { id, parent, definition, file, base, inputs, author, mocks, provider, .. } = request;
     let file = Path::new(&base).parent().unwrap_or(Path::new("")).join(file);
     if let Ok((state, ..)) = engine.replay(&id).await {
         return engine.preparer.prepare(&id, state.started()).await.map(drop);
@@ -87,6 +89,7 @@ async fn begin(engine: &Engine, request: Request) -> Result<(), StepError> {
         mocks,
         injected: BTreeMap::new(),
         parent: Some(parent),
+        provider,
     };
     let found = engine.preparer.prepare(&id, &started).await?;
     (started.secrets, started.hashes) = (found.secrets, found.hashes);

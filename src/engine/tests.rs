@@ -140,6 +140,7 @@ fn started(workflow: Workflow) -> RunStarted {
         mocks: Default::default(),
         injected: Default::default(),
         parent: None,
+        provider: crate::run::LOCAL.into(),
     }
 }
 

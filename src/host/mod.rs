@@ -34,5 +34,5 @@ mod volumes;
 pub use budget::Limits;
 pub use catalog::Components;
 pub use component::{COMPONENT_LIMIT, Library, LoadError};
-pub use context::{Providers, RunSetup};
+pub use context::{Providers, RunSetup, Tier};
 pub use executor::HostExecutor;

@@ -193,6 +193,20 @@ pub struct RunStarted {
     /// The run and step that wait for this one, where it is a step of another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
+    /// What makes its sandboxes, for as long as it lives.
+    #[serde(default = "local", skip_serializing_if = "is_local")]
+    pub provider: String,
+}
+
+/// The provider of runs that name none, and of those from before there was another.
+pub const LOCAL: &str = "local";
+
+fn local() -> String {
+    LOCAL.into()
+}
+
+fn is_local(provider: &str) -> bool {
+    provider == LOCAL
 }
 
 /// The version of a file that a run follows, and what of the world it found for it.

@@ -21,7 +21,7 @@ mod view;
 
 pub use evaluate::{Membership, Reuse};
 pub use event::{
-    Command, Event, Fate, Finish, LoopItem, Outcome, Parent, RunError, RunStarted, RunUpgraded, Timer,
+    Command, Event, Fate, Finish, LOCAL, LoopItem, Outcome, Parent, RunError, RunStarted, RunUpgraded, Timer,
     Verdict, Version,
 };
 pub use loops::{ITEMS_MAX, Item};

@@ -247,7 +247,9 @@ pub(crate) async fn without_network_there_is_only_loopback(provider: &dyn Sandbo
         try: socket.create_connection(('1.1.1.1', 53), 5)\n\
         except OSError as e: print('outside', e.errno)\n\
         END";
-    assert_eq!(output(&*sandbox, script).await, "loopback\noutside 101\n");
+    let seen = output(&*sandbox, script).await;
+    // No way to that network, or none to that host: which of the two is for the kernel to say.
+    assert!(["loopback\noutside 101\n", "loopback\noutside 113\n"].contains(&seen.as_str()), "{seen}");
 }
 
 pub(crate) async fn terminate_ends_everything_and_keeps_the_files(provider: &dyn SandboxProvider) {
@@ -378,7 +380,15 @@ pub(crate) async fn planted_links_are_not_followed(provider: &dyn SandboxProvide
             "{path}"
         );
     }
-    assert_eq!(volumes.get("hostile", "pipe", 1).await.expect_err("refused").kind.as_str(), "invalid");
+    // A kernel of the sandbox's own may have kept the pipe to itself: then it is in no other sandbox either.
+    let spec = SandboxSpec { volumes: BTreeMap::from([("/v".into(), "hostile".into())]), ..self::spec() };
+    let other = provider.open(spec).await.expect("opens");
+    let there = output(&*other, "test -p /v/pipe && echo there; true").await;
+    drop(other);
+    match volumes.get("hostile", "pipe", 1).await {
+        Err(error) => assert_eq!(error.kind.as_str(), "invalid"),
+        Ok(found) => assert_eq!((found, there.as_str()), (None, "")),
+    }
     let marker = format!("planted-{}", std::process::id());
     assert!(volumes.put("hostile", &format!("tmp/{marker}"), b"", None).await.is_err());
     assert!(!std::env::temp_dir().join(&marker).exists(), "the host wrote through a link");

@@ -19,7 +19,8 @@ impl Report {
         let probes = serde_json::from_slice(&output.stdout);
         let failed = |error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr));
         let report = Self(probes.unwrap_or_else(failed));
-        let works = report.0.iter().all(|probe| probe["ok"] == true);
+        // What only those need who ask for it is no fault where it is missing.
+        let works = report.0.iter().all(|probe| probe["ok"] == true || probe["optional"] == true);
         assert_eq!(output.status.code(), Some(if works { 0 } else { 4 }), "{:?}", report.0);
         report
     }

@@ -53,6 +53,15 @@ pub(super) async fn echo_server() -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn none_has_no_network_to_go_to() {
+    let provider = local();
+    let sandbox = with_network(&provider, Network::None).await;
+    let script =
+        "python3 -c 'import socket; socket.create_connection((\"1.1.1.1\", 53), 5)' 2>&1 | tail -n 1";
+    assert_eq!(output(&*sandbox, script).await, "OSError: [Errno 101] Network is unreachable\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn none_reaches_no_service_of_the_host() {
     let port = echo_server().await;
     let provider = local();

@@ -17,7 +17,7 @@ const NEEDED: [Need; 7] = [
 ];
 
 /// What is built in only where somebody asks for it is tested all the same.
-const FEATURES: [&str; 2] = ["--features", "harvest/sled"];
+const FEATURES: [&str; 2] = ["--features", "harvest/sled,harvest/docker"];
 
 /// Runs all parts, also after one has failed, and names those that did.
 pub(crate) fn run() -> Result<(), String> {

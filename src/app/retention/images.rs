@@ -18,18 +18,20 @@ impl App {
     /// Removes images without a name that nobody has asked for in a while and no run needs, and layers that are left.
     pub(super) async fn collect_images(&self, dry: bool, cleaned: &mut Cleaned) -> Result<(), AppError> {
         let since = Timestamp::now().saturating_sub(IMAGES_KEPT).unwrap_or(Timestamp::UNIX_EPOCH);
-        let mut unused = self.provider().unused_images(since).await?;
-        if !unused.is_empty() {
-            let mentioned = self.mentioned(&unused).await?;
-            unused.retain(|id| !mentioned.contains(id));
+        for provider in self.tiers().with_images().await {
+            let mut unused = provider.unused_images(since).await?;
+            if !unused.is_empty() {
+                let mentioned = self.mentioned(&unused).await?;
+                unused.retain(|id| !mentioned.contains(id));
+            }
+            let collected = provider.collect(&unused, since, dry).await?;
+            cleaned.images_busy |= collected.busy;
+            cleaned.orphans.extend(collected.garbage.into_iter().map(|garbage| Orphan {
+                kind: if garbage.kind == "image" { "image" } else { "layer" },
+                of: garbage.of,
+                bytes: garbage.bytes,
+            }));
         }
-        let collected = self.provider().collect(&unused, since, dry).await?;
-        cleaned.images_busy = collected.busy;
-        cleaned.orphans.extend(collected.garbage.into_iter().map(|garbage| Orphan {
-            kind: if garbage.kind == "image" { "image" } else { "layer" },
-            of: garbage.of,
-            bytes: garbage.bytes,
-        }));
         Ok(())
     }
 

@@ -135,7 +135,7 @@ impl App {
         cleaned.sandboxes = self.kept_sandboxes().await?;
         if sandboxes && !dry {
             for kept in &cleaned.sandboxes {
-                self.provider().remove(&kept.sandbox).await?;
+                self.tiers().remove(&kept.sandbox).await?;
             }
         }
         self.sweep(dry, &mut cleaned).await?;
@@ -200,9 +200,9 @@ impl App {
             self.streams().remove(run).await?;
             self.artifacts().remove(run).await?;
         }
-        for (id, _) in self.provider().list().await? {
+        for (id, _) in self.tiers().list().await? {
             if sandboxes::run_of(&id).is_some_and(|(run, _)| runs.contains(&run)) {
-                self.provider().remove(&id).await?;
+                self.tiers().remove(&id).await?;
             }
         }
         Ok(())
@@ -219,7 +219,7 @@ impl App {
             };
             found.extend(runs.iter().map(orphan));
         }
-        for (id, open) in self.provider().list().await? {
+        for (id, open) in self.tiers().list().await? {
             if let Some((run, _)) = sandboxes::run_of(&id).filter(|_| !open) {
                 found.push((run, Orphan { kind: "sandbox", of: id, bytes: 0 }));
             }
@@ -239,7 +239,7 @@ impl App {
                 match orphan.kind {
                     "streams" => self.streams().remove(&run).await?,
                     "artifacts" => self.artifacts().remove(&run).await?,
-                    "sandbox" => self.provider().remove(&orphan.of).await?,
+                    "sandbox" => self.tiers().remove(&orphan.of).await?,
                     _ => {}
                 }
             }

@@ -36,7 +36,7 @@ impl App {
     /// Where the sandboxes cannot be listed or removed, or a run cannot be followed.
     pub async fn prune_sandboxes(&self) -> Result<(), AppError> {
         let mut kept: BTreeSet<RunId> = BTreeSet::new();
-        let mut left = self.provider().list().await?;
+        let mut left = self.tiers().list().await?;
         // Ids begin with their run's, which sorts by time: the newest come first.
         left.sort_by(|a, b| b.cmp(a));
         for (id, open) in left {
@@ -52,7 +52,7 @@ impl App {
                 continue;
             }
             if !self.keeps(&run, name).await? {
-                self.provider().remove(&id).await?;
+                self.tiers().remove(&id).await?;
             }
         }
         Ok(())
@@ -61,7 +61,7 @@ impl App {
     /// Every sandbox of an ended run that has files and is not asked to keep them for ever, newest first.
     pub(super) async fn kept_sandboxes(&self) -> Result<Vec<KeptSandbox>, AppError> {
         let mut kept = Vec::new();
-        for (id, open) in self.provider().list().await? {
+        for (id, open) in self.tiers().list().await? {
             let Some((run, name)) = run_of(&id).filter(|_| !open) else { continue };
             let row = self.journal().row(&run).await?;
             let Some(row) = row.filter(|row| row.finished_at.is_some()) else { continue };

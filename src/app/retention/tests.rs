@@ -161,6 +161,7 @@ async fn put(journal: &MemoryJournal, run: &Candidate) -> u64 {
         mocks: BTreeMap::new(),
         injected: BTreeMap::new(),
         parent: run.parent.clone().map(|run| Parent { run, at: crate::id::StepId::new("a").into() }),
+        provider: crate::run::LOCAL.into(),
     };
     let first = Record::of(1, hour(0), &Event::RunStarted(Box::new(started))).unwrap();
     let bytes = first.payload.len() as u64;

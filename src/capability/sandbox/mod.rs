@@ -1,5 +1,9 @@
 //! Sandboxes: isolated file trees in which commands run. The model is Modal's, so that any provider can serve it.
 
+#[cfg(feature = "docker")]
+pub mod docker;
+pub mod gvisor;
+mod library;
 pub mod local;
 mod refusal;
 
@@ -148,7 +152,7 @@ pub enum SnapshotMode {
     Stacked,
     /// A command ran: all processes were held still while the files were shared on disk.
     Reflink,
-    /// A command ran: all processes were held still while the files were copied.
+    /// All processes were held still while the files were copied: a command ran, or the provider knows no other way.
     Copied,
 }
 

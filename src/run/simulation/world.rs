@@ -112,6 +112,7 @@ impl World {
             mocks: Default::default(),
             injected: Default::default(),
             parent: None,
+            provider: crate::run::LOCAL.into(),
         }));
         let run = Run::begin(0, &started).unwrap();
         Self {

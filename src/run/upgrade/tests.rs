@@ -60,6 +60,7 @@ fn begun(text: &str) -> Run {
         mocks: BTreeMap::new(),
         injected: BTreeMap::new(),
         parent: None,
+        provider: crate::run::LOCAL.into(),
     };
     Run::begin(0, &Event::RunStarted(Box::new(started))).unwrap()
 }

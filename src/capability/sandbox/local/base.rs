@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// What the names of layers with a skeleton start with.
 pub(super) const PREFIX: &str = "host-";
+/// What the names of layers start with that stand for an image of an engine, such as this base once it was handed to one.
+pub(in crate::capability::sandbox) const ENGINE: &str = "engine-";
 
 /// Directories with their permission bits.
 const DIRECTORIES: &[(&str, u32)] = &[
@@ -91,7 +93,7 @@ const SHARED: &[&str] = &[
 
 /// The pieces of the host in a sandbox: its userland where the image stands on it, its name servers only where it shares
 /// the host's network.
-pub(super) fn binds(root: Root, host_network: bool) -> Vec<Bind> {
+pub(in crate::capability::sandbox) fn binds(root: Root, host_network: bool) -> Vec<Bind> {
     let mut binds = match root {
         Root::Host => userland(),
         Root::None => Vec::new(),
@@ -116,7 +118,7 @@ fn userland() -> Vec<Bind> {
 }
 
 /// The layer with the skeleton, made on first use. Its name tells its content.
-pub(super) fn layer(store: &Store, ids: Ids) -> Result<PathBuf> {
+pub(in crate::capability::sandbox) fn layer(store: &Store, ids: Ids) -> Result<PathBuf> {
     let links: Vec<_> =
         TOP.iter().filter_map(|name| Some((*name, fs::read_link(format!("/{name}")).ok()?))).collect();
     let mut description = String::new();

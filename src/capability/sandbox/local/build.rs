@@ -1,13 +1,11 @@
 //! Builds images: a layer for what is copied in, then one per command, each run in a sandbox on the layers before it.
 //! A layer is named by a hash of what made it, so an equal step is never done twice, nor by two processes at once.
 
+use super::guest::Guest;
 use super::image::{HOST, Manifest, Root, check_name};
-use super::instance::LocalSandbox;
 use super::store::{self, Lock};
 use super::{LocalProvider, copy};
-use crate::capability::sandbox::{
-    BuildLog, Chunk, ExecSpec, ExitStatus, ImageSpec, Network, Sandbox, SandboxSpec,
-};
+use crate::capability::sandbox::{BuildLog, Chunk, ExecSpec, ExitStatus, ImageSpec, Network, SandboxSpec};
 use crate::capability::{CapabilityError, Result};
 use crate::id::Digest;
 use crate::step::ErrorKind;
@@ -19,13 +17,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest time one command of an image may take.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60 * 60);
+pub(in crate::capability::sandbox) const COMMAND_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// Most commands of one image.
 const COMMANDS_LIMIT: usize = 100;
 /// Most bytes of output quoted when a command fails.
 const QUOTE_LIMIT: usize = 4 << 10;
-/// Pause between two looks at a layer that another process builds.
-const WAIT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where nothing can be copied to: made afresh for each sandbox.
 const FRESH: &[&str] = &["proc", "sys", "dev"];
@@ -52,9 +48,7 @@ impl LocalProvider {
         // Until an image names them, the layers made here belong to nobody.
         let _hold = blocking(move || hold.hold()).await?;
         let mut manifest = self.images.manifest(base)?;
-        manifest.env.extend(spec.env.clone());
-        manifest.workdir = spec.workdir.clone().or(manifest.workdir);
-        manifest.user = spec.user.clone().or(manifest.user);
+        manifest.apply(spec);
         let mut cached = true;
         if !spec.copy.is_empty() {
             cached &= self.copy_layer(&mut manifest, &spec.copy, log).await?;
@@ -63,15 +57,7 @@ impl LocalProvider {
             cached &= self.command_layer(&mut manifest, command, log).await?;
         }
         // Only now: the commands may still write there.
-        for directory in &spec.read_only {
-            if !directory.starts_with('/') || directory.trim_matches('/').is_empty() {
-                let message = format!("`{directory}` cannot be read-only: give an absolute path below /");
-                return Err(CapabilityError::new(ErrorKind::INVALID, message));
-            }
-            if !manifest.read_only.contains(directory) {
-                manifest.read_only.push(directory.clone());
-            }
-        }
+        manifest.close(&spec.read_only)?;
         let (id, known) = self.images.save(manifest)?;
         if let Some(name) = name {
             self.images.tag(&id, name)?;
@@ -140,7 +126,7 @@ impl LocalProvider {
         let path = self.images.store.layers().join(&layer);
         let cached = path.is_dir() || {
             // Whoever builds the same layer waits here, and then finds it.
-            let lock = self.build_lock(&sandbox_of(key)).await?;
+            let lock = self.images.store.wait_for(&sandbox_of(key)).await?;
             path.is_dir() || {
                 log(&format!("$ {command}"));
                 self.run_command(key, lock, manifest, command, log).await?;
@@ -152,15 +138,6 @@ impl LocalProvider {
         }
         manifest.layers.insert(0, layer);
         Ok(cached)
-    }
-
-    async fn build_lock(&self, id: &str) -> Result<Lock> {
-        loop {
-            if let Some(lock) = self.images.store.try_lock(id)? {
-                return Ok(lock);
-            }
-            tokio::time::sleep(WAIT_PAUSE).await;
-        }
     }
 
     /// Runs a command in a fresh sandbox and makes what it changed a layer.
@@ -182,18 +159,10 @@ impl LocalProvider {
         let spec = SandboxSpec { id: id.clone(), network: Network::Host, ..SandboxSpec::default() };
         let keep = lock.share().map_err(failed)?;
         let sandbox = self.start(&spec, manifest.clone(), lock).await?;
-        let result = tokio::time::timeout(COMMAND_LIMIT, follow(&sandbox, command, log)).await;
+        let result = tokio::time::timeout(COMMAND_LIMIT, follow(&sandbox.guest, command, log)).await;
         sandbox.end().await?;
         drop(sandbox);
-        let result = result.unwrap_or_else(|_| {
-            Err(CapabilityError::new(
-                ErrorKind::TIMED_OUT,
-                format!(
-                    "`{command}` took longer than {} s; split it into several commands",
-                    COMMAND_LIMIT.as_secs()
-                ),
-            ))
-        });
+        let result = result.unwrap_or_else(|_| Err(too_long(command)));
         let store = self.images.store.clone();
         blocking(move || {
             if result.is_ok() {
@@ -207,15 +176,26 @@ impl LocalProvider {
     }
 }
 
+pub(in crate::capability::sandbox) fn too_long(command: &str) -> CapabilityError {
+    CapabilityError::new(
+        ErrorKind::TIMED_OUT,
+        format!("`{command}` took longer than {} s; split it into several commands", COMMAND_LIMIT.as_secs()),
+    )
+}
+
 /// The sandbox in which a layer is built: hidden, and one per layer.
 fn sandbox_of(key: &str) -> String {
     format!(".build-{key}")
 }
 
 /// Runs a command to its end, sending its output to the log line by line.
-async fn follow(sandbox: &LocalSandbox, command: &str, log: &BuildLog) -> Result<()> {
+pub(in crate::capability::sandbox) async fn follow(
+    guest: &Guest,
+    command: &str,
+    log: &BuildLog,
+) -> Result<()> {
     let exec = ExecSpec { command: vec!["sh".into(), "-c".into(), command.into()], ..ExecSpec::default() };
-    let mut process = sandbox.exec(exec).await?;
+    let mut process = guest.exec(exec).await?;
     let mut line = Vec::new();
     let mut tail = Vec::new();
     while let Some(chunk) = process.next().await? {
@@ -255,7 +235,10 @@ fn parent_key(manifest: &Manifest, lower: &[PathBuf]) -> String {
     format!("{} {}", manifest.layers.join(" "), base.to_string_lossy())
 }
 
-fn copy_key(parent: &str, copies: &[(String, PathBuf)]) -> io::Result<String> {
+pub(in crate::capability::sandbox) fn copy_key(
+    parent: &str,
+    copies: &[(String, PathBuf)],
+) -> io::Result<String> {
     use sha2::Digest as _;
     let mut hash = sha2::Sha256::new();
     hash.update(parent);
@@ -268,7 +251,7 @@ fn copy_key(parent: &str, copies: &[(String, PathBuf)]) -> io::Result<String> {
 }
 
 /// A path in the image, without its leading slash.
-fn check_target(target: &str, root: Root) -> Result<String> {
+pub(in crate::capability::sandbox) fn check_target(target: &str, root: Root) -> Result<String> {
     let path = target.trim_matches('/');
     let clean = target.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     let top = path.split('/').next().unwrap_or_default();
@@ -303,7 +286,7 @@ fn own_directory(root: &Path, path: &str, lower: &[PathBuf], (uid, gid): (u32, u
     fs::set_permissions(&target, fs::Permissions::from_mode(mode))
 }
 
-pub(super) async fn blocking<T: Send + 'static>(
+pub(in crate::capability::sandbox) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {

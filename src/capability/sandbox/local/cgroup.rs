@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Most processes and threads in a sandbox, its supervisors included: room for a thousand commands at once, each with its
 /// supervisor, and as many again that they start.
-pub(super) const PROCESS_LIMIT: u64 = 4096;
+pub(in crate::capability::sandbox) const PROCESS_LIMIT: u64 = 4096;
 /// Length of the period that a CPU limit is measured over, in microseconds.
 const CPU_PERIOD_US: f64 = 100_000.0;
 

@@ -8,28 +8,34 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub(super) struct Channel(AsyncFd<OwnedFd>);
+pub(in crate::capability::sandbox) struct Channel(AsyncFd<OwnedFd>);
 
 impl Channel {
     /// Takes a socket of [`wire::pair`]. Needs a tokio runtime.
-    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+    pub(in crate::capability::sandbox) fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         // SAFETY: an owned descriptor stays open and the same until it is dropped, with the registration.
         Ok(Self(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) }?))
     }
 
     /// Sends one message. Cancel-safe: it is sent whole or not at all.
-    pub(super) async fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub(in crate::capability::sandbox) async fn send(
+        &self,
+        message: &impl Serialize,
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         self.0.async_io(Interest::WRITABLE, |socket| wire::send(socket.as_fd(), message, fds)).await
     }
 
     /// Receives one message, `None` once the other end is closed. Cancel-safe.
-    pub(super) async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    pub(in crate::capability::sandbox) async fn receive<T: DeserializeOwned>(
+        &self,
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         self.0.async_io(Interest::READABLE, |socket| wire::receive(socket.as_fd())).await
     }
 
     /// Tells the other end that nothing more will come, while this value lives on.
-    pub(super) fn shut_down(&self) {
+    pub(in crate::capability::sandbox) fn shut_down(&self) {
         let _ = rustix::net::shutdown(self.0.get_ref(), rustix::net::Shutdown::Both);
     }
 }

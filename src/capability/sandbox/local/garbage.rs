@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Ids of images without a name that were neither made nor asked for since `since`, oldest use first.
-pub(super) fn unused(images: &Images, since: jiff::Timestamp) -> Result<Vec<String>> {
+pub(in crate::capability::sandbox) fn unused(images: &Images, since: jiff::Timestamp) -> Result<Vec<String>> {
     let named: BTreeSet<String> = images.names()?.into_values().collect();
     let mut unused = Vec::new();
     for file in names_in(&images.store.images())? {
@@ -43,7 +43,7 @@ fn used_at(image: &Path) -> Option<SystemTime> {
 }
 
 /// Removes those of `unwanted` that are still unused, and all layers that no image and no sandbox needs.
-pub(super) fn collect(
+pub(in crate::capability::sandbox) fn collect(
     images: &Images,
     unwanted: &[String],
     since: jiff::Timestamp,
@@ -129,11 +129,12 @@ fn bases(images: &Images) -> Result<Vec<String>> {
     let store = &images.store;
     let current = base::layer(store, images.ids)?;
     let name = current.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let current = [format!("{}{name}", base::ENGINE), name];
     if !any_runs(store)? {
-        return Ok(vec![name]);
+        return Ok(current.into());
     }
     let layers = names_in(&store.layers())?;
-    Ok(layers.into_iter().filter(|layer| layer.starts_with(base::PREFIX)).chain([name]).collect())
+    Ok(layers.into_iter().filter(|layer| layer.starts_with(base::PREFIX)).chain(current).collect())
 }
 
 fn any_runs(store: &Store) -> Result<bool> {

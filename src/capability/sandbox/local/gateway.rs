@@ -2,6 +2,7 @@
 //! credentials, so a sandbox uses a service without ever seeing its key. Bodies stream both ways and are never stored.
 
 use super::Upstream;
+use super::listener::Listener;
 use crate::capability::sandbox::Credential;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
@@ -15,7 +16,6 @@ use std::convert::Infallible;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 /// How long connecting to an upstream may take.
@@ -45,7 +45,7 @@ pub(super) type Body = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The upstreams of a provider, and the client that reaches them.
 #[derive(Clone)]
-pub(super) struct Gateways {
+pub(in crate::capability::sandbox) struct Gateways {
     upstreams: Arc<Vec<Upstream>>,
     client: reqwest::Client,
 }
@@ -57,7 +57,7 @@ pub(super) struct Route {
 }
 
 impl Gateways {
-    pub(super) fn new(upstreams: Vec<Upstream>) -> Result<Self> {
+    pub(in crate::capability::sandbox) fn new(upstreams: Vec<Upstream>) -> Result<Self> {
         // Fails where someone has installed one already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let client = reqwest::Client::builder()
@@ -116,21 +116,14 @@ fn random_token() -> io::Result<String> {
 }
 
 /// Something that serves on a listener until the sandbox ends, and on another one when that is up again.
-pub(super) type Service =
-    Arc<dyn Fn(std::net::TcpListener, watch::Receiver<bool>) -> io::Result<()> + Send + Sync>;
+pub(super) type Service = Arc<dyn Fn(Listener, watch::Receiver<bool>) + Send + Sync>;
 
 /// Serves HTTP/1.1 on a listener until the sandbox ends.
-pub(super) fn accept<S, F>(
-    listener: std::net::TcpListener,
-    mut ended: watch::Receiver<bool>,
-    service: S,
-) -> io::Result<()>
+pub(super) fn accept<S, F>(listener: Listener, mut ended: watch::Receiver<bool>, service: S)
 where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
     let free = Arc::new(Semaphore::new(CONNECTION_LIMIT));
     tokio::spawn(async move {
         loop {
@@ -139,13 +132,15 @@ where
                 stream = listener.accept() => stream,
                 _ = ended.wait_for(|ended| *ended) => return,
             };
-            let Ok((stream, _)) = stream else {
-                // Out of descriptors: a moment later there may be some again.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
+            let stream = match stream {
+                Ok(Some(stream)) => stream,
+                Ok(None) => return,
+                Err(_) => {
+                    // Out of descriptors: a moment later there may be some again.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
             };
-            // Events must leave at once, not when a packet is full.
-            drop(stream.set_nodelay(true));
             let (service, mut ended) = (service.clone(), ended.clone());
             tokio::spawn(async move {
                 let connection = hyper::server::conn::http1::Builder::new()
@@ -160,7 +155,6 @@ where
             });
         }
     });
-    Ok(())
 }
 
 async fn pass_on(

@@ -5,7 +5,7 @@ use super::plan::Ids;
 use super::points::reach;
 use super::store::{Store, open_lock, unique};
 use super::{base, squash};
-use crate::capability::sandbox::ImageInfo;
+use crate::capability::sandbox::{ImageInfo, ImageSpec};
 use crate::capability::{CapabilityError, Result};
 use crate::id::Digest;
 use crate::step::ErrorKind;
@@ -18,14 +18,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Name of the image that is this machine's own userland.
-pub(super) const HOST: &str = "host";
+pub(in crate::capability::sandbox) const HOST: &str = "host";
 /// Longest name of an image, in characters.
 const NAME_LIMIT: usize = 128;
 
 /// What lies beneath the layers of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Root {
+pub(in crate::capability::sandbox) enum Root {
     /// The skeleton of a file tree, with this machine's own userland in it.
     #[default]
     Host,
@@ -41,16 +41,16 @@ impl Root {
 
 /// What a sandbox is made from. Equal manifests are one image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(in crate::capability::sandbox) struct Manifest {
     #[serde(default, skip_serializing_if = "Root::is_host")]
-    pub(super) root: Root,
+    pub(in crate::capability::sandbox) root: Root,
     /// Names of layers, topmost first, without the base.
-    pub(super) layers: Vec<String>,
-    pub(super) env: BTreeMap<String, String>,
-    pub(super) workdir: Option<String>,
-    pub(super) user: Option<String>,
+    pub(in crate::capability::sandbox) layers: Vec<String>,
+    pub(in crate::capability::sandbox) env: BTreeMap<String, String>,
+    pub(in crate::capability::sandbox) workdir: Option<String>,
+    pub(in crate::capability::sandbox) user: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) read_only: Vec<String>,
+    pub(in crate::capability::sandbox) read_only: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -63,6 +63,27 @@ pub(super) struct Stored {
 }
 
 impl Manifest {
+    /// Takes over environment, directory and user of an image definition.
+    pub(in crate::capability::sandbox) fn apply(&mut self, spec: &ImageSpec) {
+        self.env.extend(spec.env.clone());
+        self.workdir = spec.workdir.clone().or(self.workdir.take());
+        self.user = spec.user.clone().or(self.user.take());
+    }
+
+    /// Closes directories for writing.
+    pub(in crate::capability::sandbox) fn close(&mut self, directories: &[String]) -> Result<()> {
+        for directory in directories {
+            if !directory.starts_with('/') || directory.trim_matches('/').is_empty() {
+                let message = format!("`{directory}` cannot be read-only: give an absolute path below /");
+                return Err(CapabilityError::new(ErrorKind::INVALID, message));
+            }
+            if !self.read_only.contains(directory) {
+                self.read_only.push(directory.clone());
+            }
+        }
+        Ok(())
+    }
+
     fn id(&self) -> Result<Digest> {
         Ok(Digest::of(&serde_json::to_vec(self).map_err(|error| failed("describe", &error.into()))?))
     }
@@ -74,16 +95,16 @@ fn failed(doing: &str, error: &io::Error) -> CapabilityError {
 
 /// The images of a home.
 #[derive(Clone, Debug)]
-pub(super) struct Images {
-    pub(super) store: Store,
-    pub(super) ids: Ids,
+pub(in crate::capability::sandbox) struct Images {
+    pub(in crate::capability::sandbox) store: Store,
+    pub(in crate::capability::sandbox) ids: Ids,
     /// What is done after a snapshot is in use.
     background: Arc<Background>,
 }
 
 impl Images {
     /// The images below a store. Those that a process left while they were being synced are settled in the background.
-    pub(super) fn open(store: Store, ids: Ids) -> Result<Self> {
+    pub(in crate::capability::sandbox) fn open(store: Store, ids: Ids) -> Result<Self> {
         let images = Self { store, ids, background: Arc::default() };
         for image in durable::recover(&images.store)? {
             if let Ok(Stored { manifest, .. }) = images.load(&image) {
@@ -128,7 +149,7 @@ impl Images {
     }
 
     /// The id behind a name or an id.
-    pub(super) fn find(&self, image: &str) -> Result<Option<String>> {
+    pub(in crate::capability::sandbox) fn find(&self, image: &str) -> Result<Option<String>> {
         if image == HOST {
             return Ok(Some(HOST.into()));
         }
@@ -146,20 +167,13 @@ impl Images {
     }
 
     /// The image behind a name or an id.
-    pub(super) fn manifest(&self, image: &str) -> Result<Manifest> {
+    pub(in crate::capability::sandbox) fn manifest(&self, image: &str) -> Result<Manifest> {
         Ok(self.dated(image)?.0)
     }
 
     /// The image behind a name or an id, and when it was made; `host` is always as old as it can be.
     pub(super) fn dated(&self, image: &str) -> Result<(Manifest, jiff::Timestamp)> {
-        let missing = || {
-            CapabilityError::new(
-                ErrorKind::NOT_FOUND,
-                format!(
-                    "there is no image `{image}`; make it with `harvest image build`, `import` or `pull`, or use `{HOST}`"
-                ),
-            )
-        };
+        let missing = || missing(image);
         let id = self.find(image)?.ok_or_else(missing)?;
         if id == HOST {
             return Ok((Manifest::default(), jiff::Timestamp::UNIX_EPOCH));
@@ -169,7 +183,7 @@ impl Images {
     }
 
     /// Saves a manifest whose layers are on disk. Returns its id and whether it was there before.
-    pub(super) fn save(&self, manifest: Manifest) -> Result<(String, bool)> {
+    pub(in crate::capability::sandbox) fn save(&self, manifest: Manifest) -> Result<(String, bool)> {
         let id = manifest.id()?;
         let path = self.file(&id);
         if path.is_file() {
@@ -264,7 +278,7 @@ impl Images {
     }
 
     /// Points a name at an image.
-    pub(super) fn tag(&self, image: &str, name: &str) -> Result<()> {
+    pub(in crate::capability::sandbox) fn tag(&self, image: &str, name: &str) -> Result<()> {
         check_name(name)?;
         let _hold = self.store.hold()?;
         let _lock = self.lock_names()?;
@@ -330,7 +344,7 @@ impl Images {
     }
 
     /// All images, newest first.
-    pub(super) fn list(&self) -> Result<Vec<ImageInfo>> {
+    pub(in crate::capability::sandbox) fn list(&self) -> Result<Vec<ImageInfo>> {
         let names = self.names()?;
         let mut images = Vec::new();
         for file in super::store::names_in(&self.store.images())? {
@@ -383,8 +397,18 @@ impl Images {
     }
 }
 
+/// Says what to do where there is no such image.
+pub(in crate::capability::sandbox) fn missing(image: &str) -> CapabilityError {
+    CapabilityError::new(
+        ErrorKind::NOT_FOUND,
+        format!(
+            "there is no image `{image}`; make it with `harvest image build`, `import` or `pull`, or use `{HOST}`"
+        ),
+    )
+}
+
 /// Checks a name before it is kept. `host` and what looks like a digest would hide something else.
-pub(super) fn check_name(name: &str) -> Result<()> {
+pub(in crate::capability::sandbox) fn check_name(name: &str) -> Result<()> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
     let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     if starts

@@ -1,115 +1,48 @@
-//! An open sandbox: requests to its init process, and what happens when it ends.
+//! An open sandbox of this provider: what runs in it, and its files on this machine.
 
 use super::super::{Credential, ExecSpec, Isolation, Network, Process, RefusalSink, Sandbox, Snapshot};
-use super::channel::Channel;
-use super::gateway::{Gateways, Service};
+use super::guest::Guest;
 use super::image::{Images, Manifest};
-use super::plan::{self, FilePath, Reply, Request};
-use super::process::{End, LocalProcess, Stream};
-use super::reach::{self, Reach};
 use super::running::{Launch, Running};
-use super::strikes::Strikes;
-use super::watchdog::{Commands, Watched};
-use super::wire;
+use super::watchdog::Watched;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
-use tokio::net::unix::pipe;
-use tokio::sync::{RwLock, watch};
-
-/// Environment of every exec, before the image's and the sandbox's own. HOME follows the user.
-const ENVIRONMENT: [(&str, &str); 2] =
-    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
-/// How long the init process may take over a request about a file or a port.
-const REQUEST_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) struct LocalSandbox {
-    pub(super) id: String,
+    pub(super) guest: Arc<Guest>,
     pub(super) launch: Launch,
     /// Its processes; others after a snapshot.
     pub(super) running: Mutex<Arc<Running>>,
-    /// What listens for it, to be offered again to new processes.
-    pub(super) offers: Mutex<Vec<Offer>>,
-    /// Variables of the image, and of the sandbox itself.
-    pub(super) environment: [BTreeMap<String, String>; 2],
-    pub(super) workdir: Option<String>,
-    pub(super) user: Option<String>,
-    /// What holds it in, but for the network.
-    pub(super) isolation: Isolation,
-    pub(super) reach: Reach,
-    pub(super) strikes: Arc<Strikes>,
-    pub(super) commands: Arc<Commands>,
     pub(super) images: Images,
     /// What it is made from, without the changes since its last snapshot.
     pub(super) manifest: Mutex<Manifest>,
-    pub(super) gateways: Gateways,
-    /// Turns true once every process is gone, the lock is free, and none will follow.
-    pub(super) ended: watch::Sender<bool>,
-    /// Whether its processes are being replaced by others.
-    pub(super) replacing: AtomicBool,
     /// Whether it is to end, so that a long snapshot breaks off.
     pub(super) ending: Arc<AtomicBool>,
-    /// Held for reading by each request, for writing while the files are saved.
-    pub(super) turn: RwLock<()>,
-    /// Held for reading by each command that runs.
-    pub(super) files: Arc<RwLock<()>>,
     /// Held by whoever changes what it is made of, and by whoever ends it.
     pub(super) saving: tokio::sync::Mutex<()>,
     pub(super) this: Weak<Self>,
 }
 
-/// A service on the loopback of a sandbox.
-pub(super) struct Offer {
-    port: u16,
-    service: Service,
-    /// On the host's loopback, where the sandbox shares it: it outlives the sandbox's processes.
-    shared: Option<TcpListener>,
-}
-
 impl LocalSandbox {
-    /// Whether its processes are still there.
-    pub(super) fn is_open(&self) -> bool {
-        !*self.ended.borrow()
-    }
-
     /// Its processes.
     pub(super) fn running(&self) -> Arc<Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks after new processes: holds them to the limits that the kernel does not hold here, and notes their end unless
-    /// others follow.
-    pub(super) fn follow(&self, running: &Arc<Running>) {
-        self.hold(running);
-        let (this, running, mut gone) = (self.this.clone(), Arc::downgrade(running), running.gone.clone());
-        tokio::spawn(async move {
-            drop(gone.wait_for(|gone| *gone).await);
-            if let Some(sandbox) = this.upgrade()
-                && std::ptr::eq(Arc::as_ptr(&sandbox.running()), running.as_ptr())
-                && !sandbox.replacing.load(Ordering::SeqCst)
-            {
-                sandbox.ended.send_replace(true);
-            }
-        });
-    }
-
-    fn hold(&self, running: &Running) {
+    /// Holds new processes to the limits that the kernel does not hold here.
+    pub(super) fn hold(&self, running: &Running) {
         let watched = Watched {
             launcher: running.launcher,
             files: self.launch.plan.directory.join("upper"),
-            commands: self.commands.clone(),
-            strikes: self.strikes.clone(),
-            ended: running.gone.clone(),
+            commands: self.guest.commands.clone(),
+            strikes: self.guest.strikes.clone(),
+            ended: running.life.gone.clone(),
         };
-        if let (Some(limit), "watchdog") = (self.launch.limits.memory, &*self.isolation.memory) {
+        if let (Some(limit), "watchdog") = (self.launch.limits.memory, &*self.guest.isolation().memory) {
             watched.clone().hold_memory(limit);
         }
         if let Some(limit) = self.launch.limits.disk {
@@ -117,228 +50,54 @@ impl LocalSandbox {
         }
     }
 
-    /// Hands a request to the init process; the channel brings what becomes of it.
-    pub(super) async fn request(
-        &self,
-        request: Request,
-        details: OwnedFd,
-        fds: &[BorrowedFd<'_>],
-    ) -> Result<Channel> {
-        let (host, inside) =
-            wire::pair().map_err(|error| CapabilityError::io("make a socket pair", &error))?;
-        let mut all = vec![details.as_fd(), inside.as_fd()];
-        all.extend(fds);
-        self.running().control.send(&request, &all).await.map_err(|_| self.lost())?;
-        Channel::new(host).map_err(|error| CapabilityError::io("watch the sandbox's socket", &error))
-    }
-
-    /// The answer to a request that has only one.
-    pub(super) async fn answer(&self, channel: &Channel) -> Result<Vec<OwnedFd>> {
-        let reply = tokio::time::timeout(REQUEST_LIMIT, channel.receive::<Reply>()).await.map_err(|_| {
-            CapabilityError::new(
-                ErrorKind::TIMED_OUT,
-                format!("the sandbox did not answer within {} s", REQUEST_LIMIT.as_secs()),
-            )
-        })?;
-        match reply {
-            Ok(Some((Reply::Failed { kind, message }, _))) => Err(CapabilityError::new(kind, message)),
-            Ok(Some((_, fds))) => Ok(fds),
-            Ok(None) | Err(_) => Err(self.lost()),
-        }
-    }
-
-    pub(super) fn lost(&self) -> CapabilityError {
-        self.strikes.expired().unwrap_or_else(|| {
-            CapabilityError::new(
-                ErrorKind::SANDBOX_LOST,
-                format!("sandbox {} has ended; open it again to go on with its files", self.id),
-            )
-        })
-    }
-
-    /// A path in the sandbox, from its working directory where relative.
-    fn resolve(&self, path: &str) -> Result<String> {
-        if path.is_empty() || path.contains('\0') {
-            return Err(CapabilityError::new(
-                ErrorKind::INVALID,
-                "a path cannot be empty or hold a NUL character",
-            ));
-        }
-        if path.starts_with('/') {
-            return Ok(path.into());
-        }
-        Ok(format!("{}/{path}", self.workdir.as_deref().unwrap_or("")))
-    }
-
-    /// Image, proxy, sandbox, then exec, then secrets: later ones win.
-    async fn exec_environment(&self, spec: &ExecSpec) -> Result<Vec<(String, String)>> {
-        let [image, own] = &self.environment;
-        let mut all: BTreeMap<String, String> =
-            ENVIRONMENT.map(|(name, value)| (name.into(), value.into())).into();
-        all.extend(image.clone());
-        all.extend(self.reach.environment().await);
-        all.extend(own.clone());
-        all.extend(spec.env.clone());
-        all.extend(spec.secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned())));
-        if let Some(name) = all.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-            return Err(CapabilityError::new(
-                ErrorKind::INVALID,
-                format!("`{name}` is no name of an environment variable"),
-            ));
-        }
-        Ok(all.into_iter().collect())
-    }
-
-    /// Serves on a port of the sandbox's loopback for as long as the sandbox is open. Port 0 picks a free one.
-    pub(super) async fn offer(&self, port: u16, service: Service) -> Result<SocketAddr> {
-        let _turn = self.turn.read().await;
-        let failed = |error: io::Error| CapabilityError::io("listen on the loopback interface", &error);
-        let mut offer = Offer { port, service, shared: None };
-        let listener = if self.reach.now() == Network::Host {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
-            offer.shared = Some(listener.try_clone().map_err(failed)?);
-            listener
-        } else {
-            self.listen(port).await?
-        };
-        let address = listener.local_addr().map_err(failed)?;
-        offer.port = address.port();
-        (offer.service)(listener, self.running().gone.clone()).map_err(failed)?;
-        self.offers.lock().unwrap_or_else(PoisonError::into_inner).push(offer);
-        Ok(address)
-    }
-
-    /// Serves all of it for new processes, under the same addresses.
-    pub(super) async fn offer_again(&self) -> Result<()> {
-        let failed = |error: io::Error| CapabilityError::io("listen on the loopback interface", &error);
-        let offers = std::mem::take(&mut *self.offers.lock().unwrap_or_else(PoisonError::into_inner));
-        for offer in &offers {
-            let listener = match &offer.shared {
-                Some(listener) => listener.try_clone().map_err(failed)?,
-                None => self.listen(offer.port).await?,
-            };
-            (offer.service)(listener, self.running().gone.clone()).map_err(failed)?;
-        }
-        *self.offers.lock().unwrap_or_else(PoisonError::into_inner) = offers;
-        Ok(())
-    }
-
-    /// Opens a port on the sandbox's loopback, for the host to accept on.
-    async fn listen(&self, port: u16) -> Result<TcpListener> {
-        let details = serde_json::to_vec(&plan::Listen { port })
-            .map_err(io::Error::from)
-            .and_then(|json| wire::memory(&json))
-            .map_err(|error| CapabilityError::io("describe a port", &error))?;
-        let channel = self.request(Request::Listen, details, &[]).await?;
-        let listener = self.answer(&channel).await?.pop().ok_or_else(|| self.lost())?;
-        Ok(listener.into())
-    }
-
-    /// Puts a policy in force.
-    pub(super) async fn enforce(&self, network: &Network) -> Result<()> {
-        self.reach.enforce(network, |port, service| self.offer(port, service)).await
-    }
-
     /// Waits until every process is gone.
     pub(super) async fn end(&self) -> Result<()> {
         self.ending.store(true, Ordering::Relaxed);
         let _saving = self.saving.lock().await;
-        self.running().end().await?;
-        self.ended.send_replace(true);
-        Ok(())
+        self.guest.end().await
     }
 }
 
 #[async_trait]
 impl Sandbox for LocalSandbox {
     fn id(&self) -> &str {
-        &self.id
+        &self.guest.id
     }
 
     fn is_open(&self) -> bool {
-        Self::is_open(self)
+        self.guest.is_open()
     }
 
     fn isolation(&self) -> Isolation {
-        Isolation { network: reach::word(&self.reach.now()).into(), ..self.isolation.clone() }
+        self.guest.isolation()
     }
 
     async fn set_network(&self, network: Network) -> Result<()> {
-        self.reach.may_become(&self.id, &network)?;
-        self.enforce(&network).await
+        self.guest.set_network(&network).await
     }
 
     fn on_refusal(&self, sink: RefusalSink) {
-        self.reach.tell(sink);
+        self.guest.on_refusal(sink);
     }
 
     async fn exec(&self, spec: ExecSpec) -> Result<Box<dyn Process>> {
-        let details = plan::Command {
-            env: self.exec_environment(&spec).await?,
-            command: spec.command,
-            workdir: spec.workdir.or_else(|| self.workdir.clone()),
-            user: self.user.clone(),
-            switch_user: self.isolation.ids != "emulated",
-        };
-        let failed = |error: io::Error| CapabilityError::io("connect the streams of a command", &error);
-        let details = wire::memory(&serde_json::to_vec(&details).map_err(|error| failed(error.into()))?)
-            .map_err(failed)?;
-        let (stdout, stdout_inside) = output().map_err(failed)?;
-        let (stderr, stderr_inside) = output().map_err(failed)?;
-        let (stdin, stdin_inside) = if spec.stdin { Some(input().map_err(failed)?) } else { None }.unzip();
-        let _turn = self.turn.read().await;
-        let files = self.files.clone().read_owned().await;
-        let mut fds = vec![stdout_inside.as_fd(), stderr_inside.as_fd()];
-        fds.extend(stdin_inside.as_ref().map(AsFd::as_fd));
-        let before = self.strikes.count();
-        let channel = Arc::new(self.request(Request::Exec, details, &fds).await?);
-        drop((stdout_inside, stderr_inside, stdin_inside));
-        self.answer(&channel).await?;
-        self.commands.add(&channel);
-        Ok(Box::new(LocalProcess {
-            channel,
-            stdout: Stream::new(stdout),
-            stderr: Stream::new(stderr),
-            stdin,
-            backlog: VecDeque::new(),
-            end: End::Running,
-            strikes: self.strikes.clone(),
-            before,
-            files: Some(files),
-        }))
+        self.guest.exec(spec).await
     }
 
     async fn read_file(&self, path: &str, limit: u64) -> Result<Bytes> {
-        let details = file_details(&FilePath { path: self.resolve(path)?, limit, mode: 0 })?;
-        let failed = |error: io::Error| CapabilityError::io("read from the sandbox", &error);
-        let memory = wire::memory(&[]).map_err(failed)?;
-        let _turn = self.turn.read().await;
-        let channel = self.request(Request::Read, details, &[memory.as_fd()]).await?;
-        self.answer(&channel).await?;
-        let mut file = std::fs::File::from(memory);
-        let mut content = Vec::new();
-        file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        file.read_to_end(&mut content).map_err(failed)?;
-        Ok(content.into())
+        self.guest.read_file(path, limit).await
     }
 
     async fn write_file(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
-        let details = file_details(&FilePath { path: self.resolve(path)?, limit: 0, mode })?;
-        let memory =
-            wire::memory(content).map_err(|error| CapabilityError::io("write to the sandbox", &error))?;
-        let _turn = self.turn.read().await;
-        let channel = self.request(Request::Write, details, &[memory.as_fd()]).await?;
-        self.answer(&channel).await.map(drop)
+        self.guest.write_file(path, content, mode).await
     }
 
     async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String> {
-        let (service, path) = self.gateways.gateway(self.gateways.route(upstream, credentials)?)?;
-        let address = self.offer(0, service).await?;
-        Ok(format!("http://{address}{path}"))
+        self.guest.forward(upstream, credentials).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {
-        let this = self.this.upgrade().ok_or_else(|| self.lost())?;
+        let this = self.this.upgrade().ok_or_else(|| self.guest.lost())?;
         // A caller who gives up half-way leaves no sandbox without processes, nor with stopped ones.
         tokio::spawn(async move { this.save().await }).await.unwrap_or_else(|error| {
             Err(CapabilityError::new(ErrorKind::OTHER, format!("saving the files broke off: {error}")))
@@ -348,29 +107,4 @@ impl Sandbox for LocalSandbox {
     async fn terminate(&self) -> Result<()> {
         self.end().await
     }
-}
-
-fn file_details(details: &FilePath) -> Result<OwnedFd> {
-    serde_json::to_vec(details)
-        .map_err(io::Error::from)
-        .and_then(|json| wire::memory(&json))
-        .map_err(|error| CapabilityError::io("describe a file", &error))
-}
-
-/// A pipe out of the sandbox. Always a pipe: a descriptor of a host file would show its path and let it be reopened.
-fn output() -> io::Result<(pipe::Receiver, OwnedFd)> {
-    let (read, write) = io::pipe()?;
-    open_to_all(&write)?;
-    Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into()))
-}
-
-fn input() -> io::Result<(pipe::Sender, OwnedFd)> {
-    let (read, write) = io::pipe()?;
-    open_to_all(&read)?;
-    Ok((pipe::Sender::from_owned_fd(write.into())?, read.into()))
-}
-
-/// Lets the ids inside reopen the pipe as /dev/stdout; nobody else can reach it.
-fn open_to_all(pipe: &impl AsFd) -> io::Result<()> {
-    Ok(rustix::fs::fchmod(pipe, rustix::fs::Mode::from_raw_mode(0o666))?)
 }

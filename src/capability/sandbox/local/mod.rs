@@ -13,10 +13,12 @@ mod durable;
 mod freeze;
 mod garbage;
 mod gateway;
+mod guest;
 mod holder;
 mod image;
 mod inside;
 mod instance;
+mod listener;
 mod merge;
 mod oci;
 mod passage;
@@ -49,29 +51,42 @@ use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use async_trait::async_trait;
 use cgroup::{Groups, Limits};
-use gateway::Gateways;
-use image::{Images, Manifest};
+pub(super) use gateway::Gateways;
+pub(super) use guest::Guest;
+use guest::Made;
+pub(super) use image::{Images, Manifest};
 pub use inside::{ENTRY, sandbox_main};
 use instance::LocalSandbox;
-use plan::{Bind, Ids, Plan};
+use plan::Plan;
+pub(super) use plan::{Bind, Ids, Library, Runtime};
 pub use probe::{Probe, probes};
-use reach::Reach;
 use running::Launch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use store::{Lock, Store};
-use strikes::Strikes;
-use tokio::sync::{RwLock, watch};
+pub(super) use store::{Lock, Store};
 
-/// How long to wait for the processes of an earlier sandbox with the same id to be gone.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
-/// Pause between two looks at a lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// What a provider that keeps its files elsewhere shares with this one.
+#[cfg(feature = "docker")]
+pub(super) mod shared {
+    pub(in crate::capability::sandbox) use super::base::{ENGINE, binds, layer};
+    pub(in crate::capability::sandbox) use super::build::{
+        COMMAND_LIMIT, blocking, check_target, copy_key, follow, too_long,
+    };
+    pub(in crate::capability::sandbox) use super::cgroup::PROCESS_LIMIT;
+    pub(in crate::capability::sandbox) use super::channel::Channel;
+    pub(in crate::capability::sandbox) use super::garbage::{collect, unused};
+    pub(in crate::capability::sandbox) use super::guest::{Life, Made};
+    pub(in crate::capability::sandbox) use super::image::{HOST, Root, check_name, missing};
+    pub(in crate::capability::sandbox) use super::plan::Reply;
+    pub(in crate::capability::sandbox) use super::reach::word;
+    pub(in crate::capability::sandbox) use super::stack::{record, recorded};
+    pub(in crate::capability::sandbox) use super::store::{Hold, make_private};
+}
+
 /// Longest life of a sandbox that names none.
-const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A service outside that sandboxes reach through the host, which adds the credentials.
 #[derive(Clone, Debug)]
@@ -89,6 +104,7 @@ pub struct LocalProvider {
     images: Images,
     ids: Ids,
     launcher: PathBuf,
+    runtime: Option<Runtime>,
     gateways: Gateways,
     volumes: Arc<DirectoryVolumes>,
     open: Mutex<HashMap<String, (SandboxSpec, Weak<LocalSandbox>)>>,
@@ -98,6 +114,16 @@ impl LocalProvider {
     /// A provider with its state under `home`. `launcher` is the harvest binary, whose `main` calls [`sandbox_main`];
     /// normally `/proc/self/exe`. Fails with `unavailable` where ids cannot be mapped safely.
     pub fn new(home: &Path, launcher: PathBuf, upstreams: Vec<Upstream>) -> Result<Self> {
+        Self::with_runtime(home, launcher, upstreams, None)
+    }
+
+    /// The same with gVisor between its sandboxes and the kernel.
+    pub(super) fn with_runtime(
+        home: &Path,
+        launcher: PathBuf,
+        upstreams: Vec<Upstream>,
+        runtime: Option<Runtime>,
+    ) -> Result<Self> {
         let ids = choose_ids()?;
         let store = Store::new(home, ids)?;
         let (uid, gid) = ids.root();
@@ -111,30 +137,14 @@ impl LocalProvider {
         store.sweep()?;
         let images = Images::open(store, ids)?;
         let gateways = Gateways::new(upstreams)?;
-        Ok(Self { images, ids, launcher, gateways, volumes, open: Mutex::default() })
-    }
-
-    async fn lock(&self, id: &str) -> Result<Lock> {
-        let deadline = tokio::time::Instant::now() + LOCK_LIMIT;
-        loop {
-            if let Some(lock) = self.images.store.try_lock(id)? {
-                return Ok(lock);
-            }
-            if tokio::time::Instant::now() >= deadline {
-                return Err(CapabilityError::new(
-                    ErrorKind::CONFLICT,
-                    format!("sandbox {id} is open in another process; end that first, or use another id"),
-                ));
-            }
-            tokio::time::sleep(LOCK_PAUSE).await;
-        }
+        Ok(Self { images, ids, launcher, runtime, gateways, volumes, open: Mutex::default() })
     }
 
     /// The sandbox with this id that this process has open.
     fn opened(&self, id: &str) -> Option<(SandboxSpec, Arc<LocalSandbox>)> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (spec, sandbox) = open.get(id)?;
-        let sandbox = sandbox.upgrade().filter(|sandbox| sandbox.is_open())?;
+        let sandbox = sandbox.upgrade().filter(|sandbox| sandbox.guest.is_open())?;
         Some((spec.clone(), sandbox))
     }
 
@@ -159,31 +169,24 @@ impl LocalProvider {
         }
         let launch = self.launch(spec, &manifest)?;
         let running = Arc::new(launch.start(self.images.lower(&manifest)?, lock).await?);
-        let sandbox = Arc::new_cyclic(|this| LocalSandbox {
-            id: spec.id.clone(),
+        let made = Made {
             isolation: self.held(spec, &running.groups),
-            strikes: Arc::new(Strikes::new(launch.limits, &running.groups)),
-            workdir: launch.plan.workdir.clone(),
+            kills: running.groups.kills_file(),
+            relayed: self.runtime.is_some(),
+        };
+        let guest = Guest::new(running.life.clone(), spec, &manifest, self.gateways.clone(), made);
+        let sandbox = Arc::new_cyclic(|this| LocalSandbox {
+            guest,
             launch,
             running: Mutex::new(running.clone()),
-            offers: Mutex::default(),
-            environment: [manifest.env.clone(), spec.env.clone()],
-            user: spec.user.clone().or_else(|| manifest.user.clone()),
-            reach: Reach::new(&spec.network),
-            commands: Arc::default(),
             images: self.images.clone(),
             manifest: Mutex::new(manifest),
-            gateways: self.gateways.clone(),
-            ended: watch::Sender::new(false),
-            replacing: AtomicBool::default(),
             ending: Arc::default(),
-            turn: RwLock::default(),
-            files: Arc::default(),
             saving: tokio::sync::Mutex::default(),
             this: this.clone(),
         });
-        sandbox.follow(&running);
-        sandbox.enforce(&spec.network).await?;
+        sandbox.hold(&running);
+        sandbox.guest.enforce(&spec.network).await?;
         Ok(sandbox)
     }
 
@@ -214,6 +217,7 @@ impl LocalProvider {
                 workdir: spec.workdir.clone().or_else(|| manifest.workdir.clone()),
                 cgroups: Vec::new(),
                 process_limit: None,
+                runtime: self.runtime.clone(),
             },
             groups: cgroup::prefix(self.images.store.home()),
             limits: limits(spec),
@@ -268,7 +272,7 @@ fn choose_ids() -> Result<Ids> {
 #[async_trait]
 impl SandboxProvider for LocalProvider {
     fn name(&self) -> &'static str {
-        "local"
+        if self.runtime.is_some() { "gvisor" } else { "local" }
     }
 
     async fn isolation(&self, spec: &SandboxSpec) -> Result<Isolation> {
@@ -291,18 +295,19 @@ impl SandboxProvider for LocalProvider {
                 format!("sandbox {} is already open with another definition; end it first", spec.id),
             ));
         }
-        let lock = self.lock(&spec.id).await?;
+        let lock = self.images.store.wait_for(&spec.id).await?;
         let manifest = self.manifest_of(&spec)?;
         let sandbox = self.start(&spec, manifest, lock).await?;
         let lifetime = spec.timeout.unwrap_or(LIFETIME);
         let mortal = Arc::downgrade(&sandbox);
-        let mut ended = sandbox.ended.subscribe();
+        let mut ended = sandbox.guest.ended.subscribe();
         tokio::spawn(async move {
             if tokio::time::timeout(lifetime, ended.wait_for(|ended| *ended)).await.is_err()
                 && let Some(sandbox) = mortal.upgrade()
             {
-                tracing::warn!(sandbox = sandbox.id, "ending a sandbox that has reached its longest life");
-                sandbox.strikes.expire(lifetime);
+                let id = &sandbox.guest.id;
+                tracing::warn!(sandbox = id, "ending a sandbox that has reached its longest life");
+                sandbox.guest.expire(lifetime);
                 drop(sandbox.end().await);
             }
         });
@@ -325,7 +330,7 @@ impl SandboxProvider for LocalProvider {
         if let Some((_, sandbox)) = self.opened(id) {
             sandbox.end().await?;
         }
-        let lock = self.lock(id).await?;
+        let lock = self.images.store.wait_for(id).await?;
         let (store, id) = (self.images.store.clone(), id.to_owned());
         build::blocking(move || {
             store

@@ -15,7 +15,7 @@ const NOBODY: u32 = 65_534;
 
 /// How user ids inside map to ids of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Ids {
+pub(in crate::capability::sandbox) enum Ids {
     /// Ids 0.. are [`RANGE_BASE`].. of the host. Needs root.
     Range,
     /// Id 0 is this user and group of the host; chown and set*id succeed without doing anything.
@@ -76,15 +76,39 @@ pub(super) struct Plan {
     pub(super) cgroups: Vec<PathBuf>,
     /// RLIMIT_NPROC where no cgroup bounds the number of processes.
     pub(super) process_limit: Option<u64>,
+    /// What stands between the sandbox and the kernel, where something does.
+    pub(super) runtime: Option<Runtime>,
+}
+
+/// gVisor, and what its sandboxes need to run harvest as their first process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::capability::sandbox) struct Runtime {
+    /// The program `runsc`.
+    pub(in crate::capability::sandbox) program: PathBuf,
+    /// Its options on this machine.
+    pub(in crate::capability::sandbox) options: Vec<String>,
+    /// The dynamic loader among the libraries; `None` where harvest needs neither.
+    pub(in crate::capability::sandbox) loader: Option<String>,
+    /// What the loader loads, and itself.
+    pub(in crate::capability::sandbox) libraries: Vec<Library>,
+}
+
+/// A shared library.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::capability::sandbox) struct Library {
+    /// The name it is looked up by.
+    pub(in crate::capability::sandbox) name: String,
+    /// Where the host has it.
+    pub(in crate::capability::sandbox) path: PathBuf,
 }
 
 /// A piece of the host's file tree inside a sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Bind {
-    pub(super) source: PathBuf,
-    pub(super) target: String,
+pub(in crate::capability::sandbox) struct Bind {
+    pub(in crate::capability::sandbox) source: PathBuf,
+    pub(in crate::capability::sandbox) target: String,
     /// Whether the sandbox cannot be without it.
-    pub(super) required: bool,
+    pub(in crate::capability::sandbox) required: bool,
 }
 
 /// What the host asks of the init process. Details travel as a memory file that only the forked helper reads, so that
@@ -101,6 +125,9 @@ pub(super) enum Request {
     Listen,
     /// Hold every process still until the socket for replies closes.
     Freeze,
+    /// Listen on a loopback port ([`Listen`]) where no socket can be handed out: after [`Reply::Listening`], each
+    /// [`Reply::Connection`] is answered with one end of a socket pair.
+    Relay,
 }
 
 /// Details of [`Request::Exec`].
@@ -134,7 +161,7 @@ pub(super) struct Listen {
 
 /// What comes back, on the socket that the request brought. For a command, the closed socket says its tree is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Reply {
+pub(in crate::capability::sandbox) enum Reply {
     /// The sandbox is up.
     Ready,
     /// The command is running.
@@ -143,6 +170,13 @@ pub(super) enum Reply {
     Exited(ExitStatus),
     /// The file is read or written, the port is listened on, or nothing moves any more.
     Done,
+    /// The port that is listened on.
+    Listening {
+        /// Its number.
+        port: u16,
+    },
+    /// Somebody connected to it.
+    Connection,
     /// It did not work.
     Failed {
         /// For the caller.

@@ -235,6 +235,7 @@ async fn forward(
 
 #[cfg(test)]
 mod tests {
+    use super::super::listener::Listener;
     use super::*;
     use std::collections::VecDeque;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -266,7 +267,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sender, ended) = watch::channel(false);
-        proxy.service()(listener, ended).unwrap();
+        proxy.service()(Listener::handed(listener).unwrap(), ended);
         World { port, proxy, answers, refused, _ended: sender }
     }
 

@@ -84,7 +84,7 @@ impl Reach {
 }
 
 /// A policy as isolation reports have it.
-pub(super) fn word(network: &Network) -> &'static str {
+pub(in crate::capability::sandbox) fn word(network: &Network) -> &'static str {
     match network {
         Network::None => "none",
         Network::Host => "host",

@@ -3,6 +3,7 @@
 
 use super::cgroup::{Groups, Limits};
 use super::channel::Channel;
+use super::guest::Life;
 use super::plan::{Plan, Reply};
 use super::store::Lock;
 use super::{cgroup, holder, spawn, wire};
@@ -18,8 +19,6 @@ use tokio::sync::watch;
 
 /// How long the processes of a sandbox may take to come up.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// How long the kernel may take to end a sandbox.
-const END_LIMIT: Duration = Duration::from_secs(30);
 
 /// Pause between two looks at whether an init process without its launcher is gone.
 const DEATH_PAUSE: Duration = Duration::from_millis(2);
@@ -37,11 +36,9 @@ pub(super) struct Launch {
     pub(super) limits: Limits,
 }
 
-/// One life of a sandbox. Dropping it ends its processes.
+/// One life of a sandbox.
 pub(super) struct Running {
-    pub(super) control: Channel,
-    /// Turns true once every process is gone and the lock is free.
-    pub(super) gone: watch::Receiver<bool>,
+    pub(super) life: Arc<Life>,
     /// The launcher's process: all others descend from it.
     pub(super) launcher: u32,
     pub(super) groups: Arc<Groups>,
@@ -74,7 +71,7 @@ impl Launch {
         let boot = Channel::new(boot).map_err(failed)?;
         let control = Channel::new(control).map_err(failed)?;
         self.wait_for(&boot).await?;
-        Ok(Running { control, gone, launcher, groups, lock })
+        Ok(Running { life: Arc::new(Life { control, gone }), launcher, groups, lock })
     }
 
     async fn wait_for(&self, boot: &Channel) -> Result<()> {
@@ -97,27 +94,9 @@ impl Launch {
 }
 
 impl Running {
-    /// Whether nothing of it is left.
-    pub(super) fn is_gone(&self) -> bool {
-        *self.gone.borrow()
-    }
-
     /// Another holder of the sandbox's lock, unless it is free already.
     pub(super) fn share_lock(&self) -> Option<Lock> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.share().ok()
-    }
-
-    /// Ends its processes and waits until none is left.
-    pub(super) async fn end(&self) -> Result<()> {
-        self.control.shut_down();
-        let mut gone = self.gone.clone();
-        let waited = tokio::time::timeout(END_LIMIT, gone.wait_for(|gone| *gone)).await;
-        waited.map(drop).map_err(|_| {
-            CapabilityError::new(
-                ErrorKind::UNAVAILABLE,
-                format!("the kernel did not end a sandbox within {} s", END_LIMIT.as_secs()),
-            )
-        })
     }
 }
 

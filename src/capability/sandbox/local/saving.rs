@@ -23,9 +23,9 @@ impl LocalSandbox {
     /// Saves the files, by whichever way what runs allows.
     pub(super) async fn save(&self) -> Result<Snapshot> {
         let _saving = self.saving.lock().await;
-        let _turn = self.turn.write().await;
-        if !self.is_open() {
-            return Err(self.lost());
+        let _turn = self.guest.turn.write().await;
+        if !self.guest.is_open() {
+            return Err(self.guest.lost());
         }
         let high = squash::flat(&self.images.store, &self.manifest().layers).len();
         let limit = squash::heights().limit;
@@ -35,15 +35,15 @@ impl LocalSandbox {
                 format!(
                     "sandbox {} lies on {high} layers, and this machine mounts no more than {limit}; they are being \
                      squashed, so try again later",
-                    self.id
+                    self.guest.id
                 ),
             ));
         }
-        let snapshot = match self.files.try_write() {
+        let snapshot = match self.guest.files.try_write() {
             Ok(_idle) => self.save_idle().await,
             Err(_) => self.save_busy().await,
         }?;
-        tracing::debug!(sandbox = self.id, image = snapshot.image, mode = ?snapshot.mode, "saved the files");
+        tracing::debug!(sandbox = self.guest.id, image = snapshot.image, mode = ?snapshot.mode, "saved the files");
         Ok(snapshot)
     }
 
@@ -54,9 +54,9 @@ impl LocalSandbox {
     /// Ends the processes, makes the changes a layer, and brings up new processes on top, whatever went wrong between.
     async fn save_idle(&self) -> Result<Snapshot> {
         let running = self.running();
-        let lock = running.share_lock().ok_or_else(|| self.lost())?;
-        self.replacing.store(true, Ordering::SeqCst);
-        let result = match running.end().await {
+        let lock = running.share_lock().ok_or_else(|| self.guest.lost())?;
+        self.guest.replacing.store(true, Ordering::SeqCst);
+        let result = match running.life.end().await {
             Ok(()) => {
                 let saved = self.stack().await;
                 let up = self.bring_up(lock).await;
@@ -64,16 +64,16 @@ impl LocalSandbox {
             }
             Err(error) => Err(error),
         };
-        self.replacing.store(false, Ordering::SeqCst);
-        if self.running().is_gone() {
-            self.ended.send_replace(true);
+        self.guest.replacing.store(false, Ordering::SeqCst);
+        if self.guest.life().is_gone() {
+            self.guest.ended.send_replace(true);
         }
         result
     }
 
     async fn stack(&self) -> Result<Snapshot> {
         let (images, id, manifest, this) =
-            (self.images.clone(), self.id.clone(), self.manifest(), self.this.clone());
+            (self.images.clone(), self.guest.id.clone(), self.manifest(), self.this.clone());
         let recorded = move || {
             if let Some(sandbox) = this.upgrade() {
                 sandbox.record();
@@ -87,16 +87,16 @@ impl LocalSandbox {
     async fn bring_up(&self, lock: Lock) -> Result<()> {
         let running = Arc::new(self.launch.start(self.images.lower(&self.manifest())?, lock).await?);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running.clone();
-        self.follow(&running);
-        self.offer_again().await
+        self.hold(&running);
+        self.guest.go_on_with(running.life.clone()).await
     }
 
     /// Takes the layers of snapshots into the record of what the sandbox is made from. Called from a thread that may wait.
     fn record(&self) {
         let _saving = self.saving.blocking_lock();
         let Some(_lock) = self.running().share_lock() else { return };
-        if let Err(error) = stack::fold(&self.images.store, &self.id, &self.manifest()) {
-            tracing::warn!(sandbox = self.id, "layers are not recorded yet: {error}");
+        if let Err(error) = stack::fold(&self.images.store, &self.guest.id, &self.manifest()) {
+            tracing::warn!(sandbox = self.guest.id, "layers are not recorded yet: {error}");
         }
     }
 
@@ -146,8 +146,8 @@ impl LocalSandbox {
             return Frozen::group(freezer).await;
         }
         let nothing = wire::memory(&[]).map_err(|error| CapabilityError::io("stop a sandbox", &error))?;
-        let channel = self.request(Request::Freeze, nothing, &[]).await?;
-        tokio::time::timeout(FREEZE_LIMIT, self.answer(&channel)).await.map_err(|_| restless())??;
+        let channel = self.guest.request(Request::Freeze, nothing, &[]).await?;
+        tokio::time::timeout(FREEZE_LIMIT, self.guest.answer(&channel)).await.map_err(|_| restless())??;
         Ok(Frozen::Stopped(channel))
     }
 }

@@ -21,7 +21,7 @@ const STACKED: &str = "stacked-";
 /// What a sandbox with files is made from, `None` where there is none. Finishes what a process that died has begun, so
 /// the caller holds the sandbox's lock.
 pub(super) fn open(store: &Store, id: &str) -> Result<Option<Manifest>> {
-    let Some(mut manifest) = read(store, id)? else { return Ok(None) };
+    let Some(mut manifest) = recorded(store, id)? else { return Ok(None) };
     let failed = |error: io::Error| CapabilityError::io(format!("read the layers of sandbox {id}"), &error);
     let links = links(store, id)?;
     let upper = store.sandbox(id).join("upper");
@@ -50,9 +50,14 @@ pub(super) fn open(store: &Store, id: &str) -> Result<Option<Manifest>> {
 /// Records what a new sandbox is made from.
 pub(super) fn begin(store: &Store, id: &str, manifest: &Manifest) -> Result<()> {
     store.prepare_sandbox(id)?;
+    record(store, id, manifest)
+}
+
+/// Keeps what a sandbox is made from beside its files.
+pub(in crate::capability::sandbox) fn record(store: &Store, id: &str, manifest: &Manifest) -> Result<()> {
     serde_json::to_vec(manifest)
         .map_err(io::Error::from)
-        .and_then(|json| write_atomically(&record(store, id), &json))
+        .and_then(|json| write_atomically(&file(store, id), &json))
         .map_err(|error| CapabilityError::io(format!("record what sandbox {id} is made from"), &error))
 }
 
@@ -83,7 +88,7 @@ pub(super) fn push(store: &Store, id: &str, layer: &str) -> Result<()> {
 /// Takes new layers into the record. The caller holds the sandbox's lock.
 pub(super) fn fold(store: &Store, id: &str, manifest: &Manifest) -> io::Result<()> {
     let links = links(store, id).map_err(|error| io::Error::other(error.message))?;
-    write_atomically(&record(store, id), &serde_json::to_vec(manifest)?)?;
+    write_atomically(&file(store, id), &serde_json::to_vec(manifest)?)?;
     reach("recorded");
     links.into_iter().try_for_each(|(link, _)| fs::remove_file(link))
 }
@@ -97,18 +102,19 @@ pub(super) fn is_recorded(store: &Store, id: &str) -> Result<bool> {
 pub(super) fn needed(store: &Store, id: &str) -> Result<Vec<String>> {
     // Links first: one that goes meanwhile has its layer in the record.
     let mut layers: Vec<String> = links(store, id)?.into_iter().map(|(_, layer)| layer).collect();
-    layers.extend(read(store, id)?.into_iter().flat_map(|manifest| manifest.layers));
+    layers.extend(recorded(store, id)?.into_iter().flat_map(|manifest| manifest.layers));
     Ok(layers)
 }
 
-fn record(store: &Store, id: &str) -> PathBuf {
+fn file(store: &Store, id: &str) -> PathBuf {
     store.sandbox(id).join("image.json")
 }
 
-fn read(store: &Store, id: &str) -> Result<Option<Manifest>> {
-    let record = record(store, id);
-    let failed = |error: io::Error| CapabilityError::io(format!("read {}", record.display()), &error);
-    match fs::read(&record) {
+/// What a sandbox is made from as it was last recorded, `None` where there is none.
+pub(in crate::capability::sandbox) fn recorded(store: &Store, id: &str) -> Result<Option<Manifest>> {
+    let file = file(store, id);
+    let failed = |error: io::Error| CapabilityError::io(format!("read {}", file.display()), &error);
+    match fs::read(&file) {
         Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| failed(error.into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),

@@ -13,15 +13,25 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What the names of layers start with that are being removed.
 pub(super) const GOING: &str = ".going";
 /// Longest id of a sandbox, in characters.
 const ID_LIMIT: usize = 100;
 
+/// What ids of sandboxes start with in which images are built.
+const BUILD: &str = ".build-";
+/// How long to wait for the processes of an earlier sandbox with the same id to be gone.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait for another process to build the same layer: as long as a command of an image may take.
+const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// Pause between two looks at a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// The directories under a home.
 #[derive(Clone, Debug)]
-pub(super) struct Store {
+pub(in crate::capability::sandbox) struct Store {
     home: PathBuf,
     ids: Ids,
     /// The machine's current boot.
@@ -31,22 +41,24 @@ pub(super) struct Store {
 /// While one of these is held, no layer and no image goes. Whoever needs layers holds it until something on disk names
 /// them: a sandbox, or an image.
 #[derive(Debug)]
-pub(super) struct Hold(#[expect(dead_code, reason = "held for what its drop does")] File);
+pub(in crate::capability::sandbox) struct Hold(
+    #[expect(dead_code, reason = "held for what its drop does")] File,
+);
 
 /// A held lock on one sandbox; free again when every copy of its descriptor is closed.
 #[derive(Debug)]
-pub(super) struct Lock(pub(super) File);
+pub(in crate::capability::sandbox) struct Lock(pub(super) File);
 
 impl Lock {
     /// Another holder of the same lock.
-    pub(super) fn share(&self) -> io::Result<Self> {
+    pub(in crate::capability::sandbox) fn share(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 }
 
 impl Store {
     /// Makes the directories, open to nobody else.
-    pub(super) fn new(home: &Path, ids: Ids) -> Result<Self> {
+    pub(in crate::capability::sandbox) fn new(home: &Path, ids: Ids) -> Result<Self> {
         let home = std::path::absolute(home)
             .map_err(|error| CapabilityError::io(format!("use {} as home", home.display()), &error))?;
         for name in ["layers", "images", "volumes", "sandboxes"] {
@@ -65,11 +77,11 @@ impl Store {
         &self.boot
     }
 
-    pub(super) fn home(&self) -> &Path {
+    pub(in crate::capability::sandbox) fn home(&self) -> &Path {
         &self.home
     }
 
-    pub(super) fn layers(&self) -> PathBuf {
+    pub(in crate::capability::sandbox) fn layers(&self) -> PathBuf {
         self.home.join("layers")
     }
 
@@ -77,16 +89,16 @@ impl Store {
         self.home.join("images")
     }
 
-    pub(super) fn volumes(&self) -> PathBuf {
+    pub(in crate::capability::sandbox) fn volumes(&self) -> PathBuf {
         self.home.join("volumes")
     }
 
-    pub(super) fn sandbox(&self, id: &str) -> PathBuf {
+    pub(in crate::capability::sandbox) fn sandbox(&self, id: &str) -> PathBuf {
         self.home.join("sandboxes").join(id)
     }
 
     /// Keeps layers and images from going. Waits while others are being removed, which takes moments.
-    pub(super) fn hold(&self) -> Result<Hold> {
+    pub(in crate::capability::sandbox) fn hold(&self) -> Result<Hold> {
         let file = open_lock(&self.holds())?;
         rustix::fs::flock(&file, FlockOperation::LockShared)
             .map_err(|errno| CapabilityError::io("hold the layers of images", &errno.into()))?;
@@ -94,7 +106,7 @@ impl Store {
     }
 
     /// The right to remove layers and images; `None` while somebody holds them.
-    pub(super) fn try_exclude(&self) -> Result<Option<Hold>> {
+    pub(in crate::capability::sandbox) fn try_exclude(&self) -> Result<Option<Hold>> {
         let file = open_lock(&self.holds())?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Hold(file))),
@@ -108,12 +120,12 @@ impl Store {
     }
 
     /// Ids of sandboxes that have files, sorted.
-    pub(super) fn sandboxes(&self) -> Result<Vec<String>> {
+    pub(in crate::capability::sandbox) fn sandboxes(&self) -> Result<Vec<String>> {
         names_in(&self.home.join("sandboxes"))
     }
 
     /// Checks an id before it becomes a path.
-    pub(super) fn check_id(id: &str) -> Result<()> {
+    pub(in crate::capability::sandbox) fn check_id(id: &str) -> Result<()> {
         let known =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
         if id.is_empty() || id.len() > ID_LIMIT || !id.bytes().all(known) {
@@ -143,7 +155,7 @@ impl Store {
     }
 
     /// Takes the lock of a sandbox; `None` while a process of it lives.
-    pub(super) fn try_lock(&self, id: &str) -> Result<Option<Lock>> {
+    pub(in crate::capability::sandbox) fn try_lock(&self, id: &str) -> Result<Option<Lock>> {
         let path = self.lock_path(id);
         let failed = |error: io::Error| CapabilityError::io(format!("lock {}", path.display()), &error);
         loop {
@@ -161,8 +173,26 @@ impl Store {
         }
     }
 
+    /// Takes the lock of a sandbox once it is free; `conflict` where it stays taken.
+    pub(in crate::capability::sandbox) async fn wait_for(&self, id: &str) -> Result<Lock> {
+        let limit = if id.starts_with(BUILD) { BUILD_LIMIT } else { LOCK_LIMIT };
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            if let Some(lock) = self.try_lock(id)? {
+                return Ok(lock);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(CapabilityError::new(
+                    ErrorKind::CONFLICT,
+                    format!("sandbox {id} is open in another process; end that first, or use another id"),
+                ));
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+    }
+
     /// Deletes a sandbox's files, and with them its lock.
-    pub(super) fn remove_sandbox(&self, id: &str, lock: Lock) -> io::Result<()> {
+    pub(in crate::capability::sandbox) fn remove_sandbox(&self, id: &str, lock: Lock) -> io::Result<()> {
         remove_tree(&self.sandbox(id))?;
         drop(fs::remove_file(self.lock_path(id)));
         drop(lock);
@@ -176,7 +206,7 @@ impl Store {
 
     /// Deletes what processes that are gone have left half done: sandboxes of builds, unfinished layers,
     /// locks of sandboxes that are gone.
-    pub(super) fn sweep(&self) -> Result<()> {
+    pub(in crate::capability::sandbox) fn sweep(&self) -> Result<()> {
         let failed = |error: io::Error| CapabilityError::io("clean up the state directory", &error);
         let hidden = |directory: PathBuf, prefix: &'static str| {
             let names = fs::read_dir(directory)
@@ -217,12 +247,12 @@ impl Store {
     }
 
     /// A name that no layer has or had.
-    pub(super) fn unused_layer(&self, prefix: &str) -> String {
+    pub(in crate::capability::sandbox) fn unused_layer(&self, prefix: &str) -> String {
         format!("{prefix}-{}", ulid::Ulid::generate().to_string().to_ascii_lowercase())
     }
 
     /// The layer `name`, made by `build` in a directory of its own where there is none yet.
-    pub(super) fn publish_layer(
+    pub(in crate::capability::sandbox) fn publish_layer(
         &self,
         name: &str,
         build: impl FnOnce(&Path) -> Result<()>,
@@ -253,7 +283,7 @@ impl Store {
 }
 
 /// Makes a directory open to its owner alone, with its parents.
-pub(super) fn make_private(path: &Path) -> Result<()> {
+pub(in crate::capability::sandbox) fn make_private(path: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -1,7 +1,7 @@
 //! What the limits of a sandbox have done to its commands: counted by kernel and watchdogs, read when a command has ended
 //! badly, so that its error names the limit and not the signal.
 
-use super::cgroup::{self, Groups, Limits};
+use super::cgroup::{self, Limits};
 use crate::capability::CapabilityError;
 use crate::step::ErrorKind;
 use std::path::PathBuf;
@@ -29,8 +29,8 @@ pub(super) struct Count {
 }
 
 impl Strikes {
-    pub(super) fn new(limits: Limits, groups: &Groups) -> Self {
-        let kernel = groups.kills_file();
+    /// None yet. `kernel` is the file in which the kernel counts those at the limit of memory.
+    pub(super) fn new(limits: Limits, kernel: Option<PathBuf>) -> Self {
         let (memory, disk) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { limits, kernel, memory, disk, expired: OnceLock::new() }
     }
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_limit_that_killed_is_named_with_the_line_to_write() {
         let limits = Limits { memory: Some(100 << 20), cpu: None, disk: Some(1 << 30) };
-        let strikes = Strikes::new(limits, &Groups::default());
+        let strikes = Strikes::new(limits, None);
         let start = strikes.count();
         assert_eq!(strikes.since(start), None);
         strikes.memory();

@@ -5,13 +5,13 @@
 
 use super::super::plan::{Ids, Plan, Reply, Request};
 use super::super::wire;
-use super::{Failure, files, halt, landlock, mounts, seccomp, shim, sys, tree};
+use super::{Failure, files, gvisor, halt, landlock, mounts, relay, seccomp, shim, sys, tree};
 use crate::step::ErrorKind;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// chown, dac_override, fowner, fsetid, kill, setgid, setuid, net_bind_service, sys_chroot, setfcap.
-const CAPABILITIES: u64 =
+pub(super) const CAPABILITIES: u64 =
     1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 10 | 1 << 18 | 1 << 31;
 
 /// Second argument of the init process where it is executed anew.
@@ -22,7 +22,11 @@ const FIRST: i32 = 3;
 /// Runs the init process in its new namespaces, with the host's socket at standard input. Ends with the process.
 pub(super) fn begin(plan: &Plan, fds: [&OwnedFd; 4]) -> ! {
     let [boot, gate, signals, _] = fds;
-    let result = wait_for_ids(gate).and_then(|()| match plan.ids {
+    let ready = wait_for_ids(gate);
+    if let (Ok(()), Some(runtime)) = (&ready, &plan.runtime) {
+        gvisor::run(plan, runtime, [boot, gate, signals]);
+    }
+    let result = ready.and_then(|()| match plan.ids {
         Ids::Range => build(plan, gate),
         // A user's sandbox has the user's own id, and could overwrite this very binary by way of `/proc/self/exe` in the
         // first line of a script. Executed from a read-only mount, the binary cannot be opened for writing.
@@ -79,6 +83,21 @@ fn build(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
     let step = |doing: &'static str| move |error: std::io::Error| Failure::io(doing, error);
     // Opened while still the host's user: the state directory is closed to the ids of the sandbox.
     let tree = mounts::Tree::open(plan)?;
+    settle(plan, gate)?;
+    tree.build(plan)?;
+    sys::limit_resource(libc::RLIMIT_CORE, 0).map_err(step("switch off core dumps"))?;
+    sys::new_session();
+    sys::limit_capabilities(CAPABILITIES).map_err(step("give up capabilities"))?;
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(step("give up new privileges"))?;
+    landlock::enclose()?;
+    sys::install_filter(&seccomp::program(plan.ids != Ids::Range))
+        .map_err(|error| Failure::unavailable("seccomp filters are refused", error))
+}
+
+/// Makes the new namespaces the sandbox's own: its ids, its loopback, its name, its limit of processes, and its end with
+/// the launcher.
+pub(super) fn settle(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
+    let step = |doing: &'static str| move |error: std::io::Error| Failure::io(doing, error);
     if plan.ids == Ids::Range {
         sys::become_user(0, 0, &[]).map_err(step("take on the ids of the sandbox"))?;
     }
@@ -95,21 +114,14 @@ fn build(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
     }
     sys::set_hostname("sandbox").map_err(step("name the sandbox"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    tree.build(plan)?;
     if let Some(limit) = plan.process_limit {
         sys::limit_resource(libc::RLIMIT_NPROC, limit).map_err(step("limit the number of processes"))?;
     }
-    sys::limit_resource(libc::RLIMIT_CORE, 0).map_err(step("switch off core dumps"))?;
-    sys::new_session();
-    sys::limit_capabilities(CAPABILITIES).map_err(step("give up capabilities"))?;
-    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(step("give up new privileges"))?;
-    landlock::enclose()?;
-    sys::install_filter(&seccomp::program(plan.ids != Ids::Range))
-        .map_err(|error| Failure::unavailable("seccomp filters are refused", error))
+    Ok(())
 }
 
 /// Takes requests until the host closes the socket.
-fn serve(signals: BorrowedFd<'_>) -> ! {
+pub(super) fn serve(signals: BorrowedFd<'_>) -> ! {
     let stdin = std::io::stdin();
     let host = stdin.as_fd();
     let mut helpers = HashSet::new();
@@ -121,7 +133,7 @@ fn serve(signals: BorrowedFd<'_>) -> ! {
         }
         if request {
             match wire::receive::<Request>(host) {
-                Ok(Some((request, fds))) => helpers.extend(start(request, fds, signals)),
+                Ok(Some((request, fds))) => helpers.extend(start(request, fds)),
                 _ => sys::exit(0),
             }
         }
@@ -129,7 +141,7 @@ fn serve(signals: BorrowedFd<'_>) -> ! {
 }
 
 /// Forks the helper for one request and returns its pid.
-fn start(request: Request, fds: Vec<OwnedFd>, signals: BorrowedFd<'_>) -> Option<libc::pid_t> {
+fn start(request: Request, fds: Vec<OwnedFd>) -> Option<libc::pid_t> {
     if fds.len() < 2 {
         return None;
     }
@@ -137,11 +149,12 @@ fn start(request: Request, fds: Vec<OwnedFd>, signals: BorrowedFd<'_>) -> Option
         Ok(Some(pid)) => Some(pid),
         Ok(None) => {
             let result = match request {
-                Request::Exec => shim::run(&fds, signals),
+                Request::Exec => shim::run(&fds),
                 Request::Read => files::read(&fds),
                 Request::Write => files::write(&fds),
                 Request::Listen => files::listen(&fds),
                 Request::Freeze => halt::hold(&fds),
+                Request::Relay => relay::listen(&fds),
             };
             if let Err(failure) = result {
                 let reply = Reply::Failed { kind: failure.kind, message: failure.message };

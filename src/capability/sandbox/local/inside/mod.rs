@@ -4,11 +4,14 @@
 //! never hold a secret longer than it takes to hand it to the command it belongs to.
 
 mod files;
+mod guest;
+mod gvisor;
 mod halt;
 mod init;
 mod landlock;
 mod launcher;
 mod mounts;
+mod relay;
 mod seccomp;
 mod shim;
 mod sys;
@@ -29,6 +32,11 @@ pub fn sandbox_main() -> ! {
         && rustix::process::getpid().is_init()
     {
         init::go_on();
+    }
+    if std::env::args_os().nth(2).is_some_and(|second| second == guest::GUEST)
+        && rustix::process::getpid().is_init()
+    {
+        guest::run(&std::env::args().skip(3).collect::<Vec<_>>());
     }
     let code = launcher::run();
     std::process::exit(code)

@@ -55,57 +55,39 @@ impl Tree {
 
     /// Builds the tree and makes it the root. Runs as the sandbox's root with all its capabilities.
     pub(super) fn build(self, plan: &Plan) -> Result<(), Failure> {
-        let overlay = self.overlay().map_err(|error| {
-            Failure::unavailable(
-                "overlayfs inside a user namespace is refused: Linux 5.11 or later is needed, and the state directory \
-                 must lie on a file system such as ext4, xfs or btrfs, not on an overlay",
-                error,
-            )
-        })?;
-        let mut pieces = Vec::new();
-        for bind in &plan.binds {
-            match take(rustix::fs::CWD, &bind.source, true) {
-                Ok(mount) => pieces.push((mount, bind)),
-                Err(error) if bind.required => {
-                    return Err(Failure::io(format!("show {} in the sandbox", bind.source.display()), error));
-                }
-                Err(_) => {}
-            }
-        }
-        for (directory, bind) in self.volumes.iter().zip(&plan.volumes) {
-            let mount = take(directory.as_fd(), Path::new(""), false)
-                .map_err(|error| Failure::io(format!("mount a volume at {}", bind.target), error))?;
-            pieces.push((mount, bind));
-        }
-        let devices: Vec<_> = DEVICES
-            .iter()
-            .filter_map(|name| {
-                Some((*name, clone_tree(rustix::fs::CWD, &Path::new("/dev").join(name)).ok()?))
-            })
-            .collect();
-        let proc = filesystem(c"proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC).map_err(|error| {
-            Failure::unavailable(
-                "a fresh /proc is refused, as in containers that mask theirs; run the container with an unmasked /proc \
-                 (Docker: --security-opt systempaths=unconfined)",
-                error,
-            )
-        })?;
-        enter(&self.root, &overlay).map_err(|error| Failure::io("change the root directory", error))?;
-        attach_all(pieces)?;
-        for directory in &plan.read_only {
-            take(rustix::fs::CWD, Path::new(directory), true)
-                .and_then(|mount| attach(&mount, directory))
-                .map_err(|error| Failure::io(format!("make {directory} read-only"), error))?;
-        }
+        let overlay = self.overlay().map_err(no_overlay)?;
+        let mut pieces = pieces(plan)?;
+        pieces.extend(self.volumes(plan)?.into_iter().zip(&plan.volumes));
+        let devices = devices();
+        let proc = filesystem(c"proc", &[], MountAttrFlags::MOUNT_ATTR_NOEXEC).map_err(no_proc)?;
+        self.enter(&overlay).map_err(|error| Failure::io("change the root directory", error))?;
+        attach_all(plan, pieces)?;
         system(proc, devices).map_err(|error| Failure::io("set up /proc and /dev", error))?;
-        if let Some(workdir) = &plan.workdir {
-            fs::create_dir_all(workdir)
-                .map_err(|error| Failure::io(format!("make the working directory {workdir}"), error))?;
-        }
+        make_workdir(plan)
+    }
+
+    /// Detached mounts of the volumes.
+    pub(super) fn volumes(&self, plan: &Plan) -> Result<Vec<OwnedFd>, Failure> {
+        let mount = |(directory, bind): (&OwnedFd, &Bind)| {
+            take(directory.as_fd(), Path::new(""), false)
+                .map_err(|error| Failure::io(format!("mount a volume at {}", bind.target), error))
+        };
+        self.volumes.iter().zip(&plan.volumes).map(mount).collect()
+    }
+
+    /// Makes a mount the root directory and forgets the host's tree.
+    pub(super) fn enter(&self, mount: &OwnedFd) -> io::Result<()> {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(mount.as_fd(), "", self.root.as_fd(), "", flags)?;
+        rustix::process::fchdir(mount)?;
+        rustix::process::pivot_root(".", ".")?;
+        rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+        rustix::process::chdir("/")?;
         Ok(())
     }
 
-    fn overlay(&self) -> io::Result<OwnedFd> {
+    /// The layers with the sandbox's own files on top, detached.
+    pub(super) fn overlay(&self) -> io::Result<OwnedFd> {
         let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         let set = |key: &str, value: &str| rustix::mount::fsconfig_set_string(context.as_fd(), key, value);
@@ -123,8 +105,75 @@ impl Tree {
     }
 }
 
+pub(super) fn no_overlay(error: io::Error) -> Failure {
+    Failure::unavailable(
+        "overlayfs inside a user namespace is refused: Linux 5.11 or later is needed, and the state directory must lie \
+         on a file system such as ext4, xfs or btrfs, not on an overlay",
+        error,
+    )
+}
+
+pub(super) fn no_proc(error: io::Error) -> Failure {
+    Failure::unavailable(
+        "a fresh /proc is refused, as in containers that mask theirs; run the container with an unmasked /proc (Docker: \
+         --security-opt systempaths=unconfined)",
+        error,
+    )
+}
+
+/// Detached read-only mounts of what the plan shows of the host.
+pub(super) fn pieces(plan: &Plan) -> Result<Vec<(OwnedFd, &Bind)>, Failure> {
+    let mut pieces = Vec::new();
+    for bind in &plan.binds {
+        match take(rustix::fs::CWD, &bind.source, true) {
+            Ok(mount) => pieces.push((mount, bind)),
+            Err(error) if bind.required => {
+                return Err(Failure::io(format!("show {} in the sandbox", bind.source.display()), error));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(pieces)
+}
+
+/// Detached mounts of the devices that there are.
+pub(super) fn devices() -> Vec<(&'static str, OwnedFd)> {
+    let mount =
+        |name: &&'static str| Some((*name, clone_tree(rustix::fs::CWD, &Path::new("/dev").join(name)).ok()?));
+    DEVICES.iter().filter_map(mount).collect()
+}
+
+/// Attaches the pieces below the root directory, which is the sandbox's own, and closes what is read-only.
+pub(super) fn attach_all(plan: &Plan, pieces: Vec<(OwnedFd, &Bind)>) -> Result<(), Failure> {
+    for (mount, bind) in pieces {
+        let attached = make_mount_point(&mount, &bind.target).and_then(|()| attach(&mount, &bind.target));
+        match attached {
+            Err(error) if bind.required => {
+                return Err(Failure::io(format!("mount {} in the sandbox", bind.target), error));
+            }
+            _ => {}
+        }
+    }
+    for directory in &plan.read_only {
+        take(rustix::fs::CWD, Path::new(directory), true)
+            .and_then(|mount| attach(&mount, directory))
+            .map_err(|error| Failure::io(format!("make {directory} read-only"), error))?;
+    }
+    Ok(())
+}
+
+pub(super) fn make_workdir(plan: &Plan) -> Result<(), Failure> {
+    let Some(workdir) = &plan.workdir else { return Ok(()) };
+    fs::create_dir_all(workdir)
+        .map_err(|error| Failure::io(format!("make the working directory {workdir}"), error))
+}
+
 /// A detached mount of a new file system.
-fn filesystem(kind: &CStr, options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+pub(super) fn filesystem(
+    kind: &CStr,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
         rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value)?;
@@ -156,35 +205,11 @@ pub(super) fn take(directory: BorrowedFd<'_>, path: &Path, read_only: bool) -> i
     Ok(mount)
 }
 
-/// Makes the overlay the root directory and forgets the host's tree.
-fn enter(mount_point: &OwnedFd, overlay: &OwnedFd) -> io::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(overlay.as_fd(), "", mount_point.as_fd(), "", flags)?;
-    rustix::process::fchdir(overlay)?;
-    rustix::process::pivot_root(".", ".")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    rustix::process::chdir("/")?;
-    Ok(())
-}
-
-fn attach(mount: &OwnedFd, target: &str) -> io::Result<()> {
+pub(super) fn attach(mount: &OwnedFd, target: &str) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
         | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS
         | MoveMountFlags::MOVE_MOUNT_T_AUTOMOUNTS;
     Ok(rustix::mount::move_mount(mount.as_fd(), "", rustix::fs::CWD, target, flags)?)
-}
-
-fn attach_all(pieces: Vec<(OwnedFd, &Bind)>) -> Result<(), Failure> {
-    for (mount, bind) in pieces {
-        let attached = make_mount_point(&mount, &bind.target).and_then(|()| attach(&mount, &bind.target));
-        match attached {
-            Err(error) if bind.required => {
-                return Err(Failure::io(format!("mount {} in the sandbox", bind.target), error));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Makes the directory or empty file that a mount will cover, where it is missing.

@@ -24,13 +24,15 @@ const ACCOUNTS_LIMIT: u64 = 1 << 20;
 const OPEN_FILES: u64 = 1024;
 
 /// Runs one command to the end of its tree. Descriptors: details, replies, stdout, stderr, stdin where wanted.
-pub(super) fn run(fds: &[OwnedFd], signals: BorrowedFd<'_>) -> Result<(), Failure> {
+pub(super) fn run(fds: &[OwnedFd]) -> Result<(), Failure> {
     let [details, host, stdout, stderr, stdin @ ..] = fds else {
         return Err(Failure::new(ErrorKind::INVALID, "an exec came without its streams"));
     };
     let command: Command = wire::recall(details).map_err(|error| Failure::io("read the command", error))?;
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
         .map_err(|error| Failure::io("watch over the command", error))?;
+    // One of its own: gVisor gives the signals of the process that has made the descriptor, not of the one that reads it.
+    let signals = sys::signals().map_err(|error| Failure::io("watch over the command", error))?;
     let main = start(&command, [stdout.as_fd(), stderr.as_fd()], stdin.first().map(AsFd::as_fd))?;
     drop(command);
     // The host reads the end of a stream only when nobody else holds it; these copies belong to the command now.
@@ -39,7 +41,7 @@ pub(super) fn run(fds: &[OwnedFd], signals: BorrowedFd<'_>) -> Result<(), Failur
         unsafe { libc::close(std::os::fd::AsRawFd::as_raw_fd(fd)) };
     }
     reply(host, &Reply::Started);
-    watch(main, host.as_fd(), signals);
+    watch(main, host.as_fd(), signals.as_fd());
     Ok(())
 }
 

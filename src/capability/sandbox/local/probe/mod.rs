@@ -19,6 +19,8 @@ pub struct Probe {
     pub name: &'static str,
     /// Whether sandboxes work with what was found.
     pub ok: bool,
+    /// Whether harvest does well without it.
+    pub optional: bool,
     /// What was found.
     pub detail: String,
     /// What to do: never empty where they do not work. Where they do, it says how they would hold more.
@@ -27,15 +29,28 @@ pub struct Probe {
 
 impl Probe {
     fn good(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, ok: true, detail: detail.into(), remedy: String::new() }
+        Self::could_be_better(name, detail, "")
     }
 
     fn could_be_better(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name, ok: true, detail: detail.into(), remedy: remedy.into() }
+        Self { name, ok: true, optional: false, detail: detail.into(), remedy: remedy.into() }
     }
 
     fn bad(name: &'static str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name, ok: false, detail: detail.into(), remedy: remedy.into() }
+        Self { ok: false, ..Self::could_be_better(name, detail, remedy) }
+    }
+
+    /// Something that only those need who ask for it.
+    pub(in crate::capability::sandbox) fn optional(
+        name: &'static str,
+        found: Result<String, String>,
+        remedy: &str,
+    ) -> Self {
+        let probe = match found {
+            Ok(detail) => Self::good(name, detail),
+            Err(detail) => Self::bad(name, detail, remedy),
+        };
+        Self { optional: true, ..probe }
     }
 }
 
