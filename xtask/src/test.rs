@@ -6,7 +6,7 @@ use crate::{build, setup, workspace};
 use std::time::Instant;
 
 /// What the tests start beyond what the build needs.
-const NEEDED: [Need; 7] = [
+const NEEDED: [Need; 8] = [
     Need { probe: Probe::Program("git"), package: "git" },
     Need { probe: Probe::Program("cc"), package: "gcc libc6-dev" },
     Need { probe: Probe::Program("npm"), package: "npm" },
@@ -14,6 +14,7 @@ const NEEDED: [Need; 7] = [
     Need { probe: Probe::Python("ensurepip, venv"), package: "python3-venv" },
     Need { probe: Probe::Program("docker-registry"), package: "docker-registry" },
     Need { probe: Probe::Program("skopeo"), package: "skopeo" },
+    Need { probe: Probe::File("/usr/lib/chromium/chromium"), package: "chromium" },
 ];
 
 /// What is built in only where somebody asks for it is tested all the same.

@@ -1,4 +1,4 @@
-//! What the agent image holds: the Claude Code CLI (a native binary) and the memory MCP server, in the versions that
+//! What the agent image holds: the Claude Code CLI (a native binary) and MCP servers, in the versions that
 //! `npm/package-lock.json` pins with the integrity of every package. Fetched once into the user's cache. For the demo
 //! and the tests; the harvest binary must never fetch anything of this.
 
@@ -15,18 +15,21 @@ pub const CLAUDE_VERSION: &str = "2.1.330";
 const MANIFEST: &str = include_str!("../npm/package.json");
 const LOCK: &str = include_str!("../npm/package-lock.json");
 /// Changed whenever the layout below does.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 /// Installations of other pins that stay in the cache, since another clone may be using them; 0.4 GB each.
 const MAX_OTHERS_KEPT: usize = 1;
 
-/// Finds its own directory, so that the installation can be copied anywhere.
-const MEMORY_SERVER: &str = "#!/bin/sh
-exec node \"$(dirname \"$0\")/../node_modules/@modelcontextprotocol/server-memory/dist/index.js\" \"$@\"
-";
+/// MCP servers: the program in `bin/`, and what node runs for it below `node_modules/`.
+const SERVERS: [(&str, &str); 4] = [
+    ("mcp-server-memory", "@modelcontextprotocol/server-memory/dist/index.js"),
+    ("mcp-server-filesystem", "@modelcontextprotocol/server-filesystem/dist/index.js"),
+    ("playwright-mcp", "@playwright/mcp/cli.js"),
+    ("chrome-devtools-mcp", "chrome-devtools-mcp/build/src/bin/chrome-devtools-mcp.js"),
+];
 
 /// A complete installation, ready to be copied into an image as a directory of any name.
 ///
-/// `bin/` belongs into the PATH. It holds `claude`, `mcp-server-memory` and, where the machine's node is outside
+/// `bin/` belongs into the PATH. It holds `claude`, the MCP servers and, where the machine's node is outside
 /// `/usr`, `node`: a sandbox of image `host` sees only `/usr`. There are no symbolic links in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentCli {
@@ -105,7 +108,7 @@ fn cache_root() -> Result<PathBuf, String> {
 fn digest(node: &Path) -> String {
     let node = if must_be_copied(node) { node.to_string_lossy() } else { "".into() };
     let mut hash = Sha256::new();
-    for part in [LAYOUT, MANIFEST, LOCK, MEMORY_SERVER, &node] {
+    for part in [LAYOUT, MANIFEST, LOCK, &node] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
@@ -148,9 +151,15 @@ fn install(cache: &Path, directory: &Path, node: &Path) -> Result<(), String> {
     }
     let claude = bin.join("claude");
     fs::rename(native, &claude).map_err(failed)?;
-    let memory_server = bin.join("mcp-server-memory");
-    fs::write(&memory_server, MEMORY_SERVER).map_err(failed)?;
-    fs::set_permissions(&memory_server, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    for (name, script) in SERVERS {
+        if !staging.join("node_modules").join(script).is_file() {
+            return Err(format!("npm fetched no {script}"));
+        }
+        // Finds its own directory, so that the installation can be copied anywhere.
+        let start = format!("#!/bin/sh\nexec node \"$(dirname \"$0\")/../node_modules/{script}\" \"$@\"\n");
+        fs::write(bin.join(name), start).map_err(failed)?;
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    }
     if must_be_copied(node) {
         fs::copy(node, bin.join("node")).map_err(failed)?;
     }
@@ -222,6 +231,7 @@ mod tests {
         let agent = agent_cli().unwrap();
         let version = Command::new(&agent.claude).arg("--version").output().unwrap();
         assert!(String::from_utf8_lossy(&version.stdout).starts_with(CLAUDE_VERSION));
+        assert!(SERVERS.iter().all(|(name, _)| agent.directory.join("bin").join(name).is_file()));
         assert!(agent.memory_server.is_file() && agent.node.is_file());
         assert_eq!(agent_cli().unwrap(), agent);
     }

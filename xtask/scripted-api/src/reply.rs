@@ -7,6 +7,8 @@ use serde_json::Value;
 pub enum Block {
     /// Text for the reader.
     Text(String),
+    /// What the model thinks before it speaks.
+    Thinking(String),
     /// A tool that the client is asked to run.
     Tool {
         /// Its name as the client knows it: `Read`, `Bash`, `mcp__memory__create_entities`.
@@ -20,6 +22,11 @@ impl Block {
     /// A block of text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
+    }
+
+    /// A block of thoughts.
+    pub fn thinking(text: impl Into<String>) -> Self {
+        Self::Thinking(text.into())
     }
 
     /// A call of a tool.
@@ -101,6 +108,10 @@ pub enum Reply {
     Cut,
     /// A stream that starts a text; then the connection breaks.
     Broken,
+    /// A stream that starts a text and then says nothing more, until the client gives up or the server is dropped.
+    Stall,
+    /// A stream of text without an end, until the client leaves.
+    Endless,
     /// Nothing, until the client gives up or the server is dropped.
     Hang,
 }

@@ -6,7 +6,7 @@ use crate::script::{Script, Turn};
 use crate::wire::{End, Message, faulty_stream, sse};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 /// Bytes of a request's body; the API's own limit.
 const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 
-type Body = BoxBody<Bytes, io::Error>;
+type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A running server. Dropping it breaks its connections and frees its port.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ async fn message(request: &Recorded, shared: &Shared) -> io::Result<Response<Bod
             Ok(json_body(status, &error_body(kind, message), headers))
         }
         // `faulty_stream` has answered the others.
-        Reply::Hang | Reply::MidStream | Reply::Cut | Reply::Broken => std::future::pending().await,
+        _ => std::future::pending().await,
     }
 }
 
@@ -189,7 +189,7 @@ fn whole(status: StatusCode, kind: &str, body: Bytes, headers: &[(String, String
     for (name, value) in headers {
         builder = builder.header(name, value);
     }
-    let body = Full::new(body).map_err(|never| match never {}).boxed();
+    let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
     builder.body(body).expect("a script's headers are well-formed")
 }
 
@@ -200,11 +200,23 @@ fn event_stream(events: &[Value], end: End) -> Response<Body> {
     if end == End::Broken {
         frames.push(Err(io::Error::other("scripted break")));
     }
+    let last = events.last().map(sse).unwrap_or_default();
+    let more = stream::unfold((), move |()| {
+        let last = last.clone();
+        async move {
+            match end {
+                End::Clean | End::Broken => None,
+                End::Open => std::future::pending().await,
+                End::Repeating => Some((Ok(Frame::data(Bytes::from(last))), ())),
+            }
+        }
+    });
+    let frames = stream::iter(frames).chain(more).then(sent);
     Response::builder()
         .header(header::CONTENT_TYPE, "text/event-stream")
         .header(header::CONNECTION, "close")
         .header("request-id", "req_scripted")
-        .body(BodyExt::boxed(StreamBody::new(stream::iter(frames).then(sent))))
+        .body(BodyExt::boxed_unsync(StreamBody::new(frames)))
         .expect("the headers are constants")
 }
 

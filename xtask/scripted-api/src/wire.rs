@@ -10,6 +10,9 @@ const INPUT_DELTA_CHARS: usize = 40;
 /// Output tokens that the start of a message reports; clients must not take them for the total.
 const OUTPUT_AT_START: u64 = 1;
 
+/// Signs thoughts; nobody checks it.
+const SIGNATURE: &str = "c2NyaXB0ZWQ=";
+
 /// How a stream of events ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -17,6 +20,10 @@ pub(crate) enum End {
     Clean,
     /// The connection breaks inside the body.
     Broken,
+    /// Nothing more comes, and nothing ends.
+    Open,
+    /// The last event is repeated for ever.
+    Repeating,
 }
 
 /// A message with its number, which makes its ids unique.
@@ -47,6 +54,12 @@ impl Message<'_> {
                         .into_iter()
                         .map(|piece| json!({ "type": "text_delta", "text": piece }))
                         .collect()
+                }
+                Block::Thinking(text) => {
+                    opening["thinking"] = json!("");
+                    let texts = pieces(text, TEXT_DELTA_CHARS).into_iter();
+                    let texts = texts.map(|piece| json!({ "type": "thinking_delta", "thinking": piece }));
+                    texts.chain([json!({ "type": "signature_delta", "signature": SIGNATURE })]).collect()
                 }
                 Block::Tool { input, .. } => {
                     opening["input"] = json!({});
@@ -96,6 +109,9 @@ impl Message<'_> {
     fn block(&self, at: usize, block: &Block) -> Value {
         match block {
             Block::Text(text) => json!({ "type": "text", "text": text }),
+            Block::Thinking(text) => {
+                json!({ "type": "thinking", "thinking": text, "signature": SIGNATURE })
+            }
             Block::Tool { name, input } => json!({
                 "type": "tool_use",
                 "id": format!("toolu_scripted_{}_{at}", self.number),
@@ -116,6 +132,8 @@ pub(crate) fn faulty_stream(reply: &Reply, number: usize, model: &Value) -> Opti
     let end = match reply {
         Reply::MidStream | Reply::Cut => End::Clean,
         Reply::Broken => End::Broken,
+        Reply::Stall => End::Open,
+        Reply::Endless => End::Repeating,
         _ => return None,
     };
     let message = Message { number, model, blocks: &[], stop: None, usage: Usage::default() };
