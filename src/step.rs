@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Why an attempt failed, as one kebab-case word: `network`, `exited`, `host-lost`. Components bring kinds of their own.
@@ -52,6 +53,8 @@ impl ErrorKind {
     pub const OTHER: Self = Self::known("other");
     /// A credential is missing or was refused.
     pub const AUTH_ERROR: Self = Self::known("auth-error");
+    /// The run, or the step, has used up what it may spend.
+    pub const BUDGET_EXCEEDED: Self = Self::known("budget-exceeded");
 
     /// Somebody said no.
     pub const REJECTED: Self = Self::known("rejected");
@@ -133,6 +136,70 @@ pub enum Permission {
     Reveal(Vec<String>),
 }
 
+/// What was used of paid services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Millionths of a US dollar: whole numbers, so that sums are the same wherever they are made.
+    pub micro_usd: u64,
+    /// Tokens read, those from a cache included.
+    #[serde(default)]
+    pub input_tokens: u64,
+    /// Tokens written.
+    #[serde(default)]
+    pub output_tokens: u64,
+}
+
+impl Spent {
+    /// US dollars.
+    pub fn usd(&self) -> f64 {
+        self.micro_usd as f64 / 1e6
+    }
+
+    /// Tokens read and written.
+    pub fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+
+    /// What there is beyond what is known already.
+    pub fn beyond(self, known: Self) -> Self {
+        Self {
+            micro_usd: self.micro_usd.saturating_sub(known.micro_usd),
+            input_tokens: self.input_tokens.saturating_sub(known.input_tokens),
+            output_tokens: self.output_tokens.saturating_sub(known.output_tokens),
+        }
+    }
+
+    /// Adds what else was used.
+    pub fn add(&mut self, more: Self) {
+        self.micro_usd = self.micro_usd.saturating_add(more.micro_usd);
+        self.input_tokens = self.input_tokens.saturating_add(more.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(more.output_tokens);
+    }
+}
+
+/// An expense of an attempt: the step, which attempt, and what it used.
+pub type Expense = (StepRef, u32, Spent);
+
+/// Where attempts tell what they spend, as soon as they have: a host that dies takes no bill with it.
+#[derive(Clone, Debug, Default)]
+pub struct Expenses(Option<mpsc::UnboundedSender<Expense>>);
+
+impl Expenses {
+    /// A ledger, and where its entries arrive. Unbounded: each entry is a message of a model, which takes seconds.
+    pub fn ledger() -> (Self, mpsc::UnboundedReceiver<Expense>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Tells what an attempt has spent. Nobody may be listening.
+    pub fn tell(&self, at: &StepRef, attempt: u32, spent: Spent) {
+        if let Some(sender) = &self.0 {
+            // Whoever drove the run has gone, and with it the attempt.
+            let _ = sender.send((at.clone(), attempt, spent));
+        }
+    }
+}
+
 /// One attempt, with everything it is handed.
 #[derive(Clone, Debug)]
 pub struct StepCall {
@@ -166,6 +233,10 @@ pub struct StepCall {
     pub idle_timeout: Option<Duration>,
     /// Whether its sandboxes are to be lost while it uses them, for somebody who wants to see what then happens.
     pub lose_sandboxes: bool,
+    /// Millionths of a US dollar that the run had spent when the attempt began.
+    pub spent_before: u64,
+    /// Where it tells what it spends.
+    pub expenses: Expenses,
 }
 
 /// The outputs of a step as an object in snake_case, or why there are none.

@@ -77,6 +77,7 @@ impl Progress {
             }
             Event::RunStarted(_)
             | Event::RunAdmitted
+            | Event::StepSpent { .. }
             | Event::RunRefused { .. }
             | Event::TimerElapsed { .. }
             | Event::RunFinished { .. } => {}

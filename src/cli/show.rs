@@ -3,7 +3,7 @@
 use super::{Failure, Outcome, print_json, print_line, run_id, timestamp};
 use crate::app::App;
 use crate::id::{RunId, StepId};
-use crate::run::{Event, Item, LOCAL, Phase, Run, StepState};
+use crate::run::{Event, Item, LOCAL, Phase, Run, Spent, StepState};
 use crate::workflow::model::Step;
 use serde_json::{Map, Value, json};
 
@@ -74,6 +74,9 @@ pub(super) fn as_json(id: &RunId, run: &Run, last: &Event, finished_at: Option<j
     }
     if let Some((usd, tokens)) = run.cost() {
         value["cost"] = json!({ "usd": usd, "tokens": tokens });
+        if let Some(budget) = workflow.budget_micro_usd {
+            value["cost"]["budget_usd"] = json!(budget as f64 / 1e6);
+        }
     }
     value
 }
@@ -116,6 +119,7 @@ fn state_json(state: &StepState) -> Value {
             if let Some(error) = &attempt.error {
                 value["error"] = json!(error);
             }
+            bill(&mut value, attempt.spent);
             value
         })
         .collect();
@@ -125,7 +129,20 @@ fn state_json(state: &StepState) -> Value {
         Phase::Asking { message, .. } => value["asks"] = json!(message),
         _ => {}
     }
+    bill(&mut value, state.spent());
     value
+}
+
+/// Adds what was metered, if anything was.
+fn bill(value: &mut Value, spent: Spent) {
+    if spent != Spent::default() {
+        value["cost"] = json!({
+            "usd": spent.usd(),
+            "tokens": spent.tokens(),
+            "input_tokens": spent.input_tokens,
+            "output_tokens": spent.output_tokens,
+        });
+    }
 }
 
 fn print_text(run: &Run, value: &Value) -> Result<(), Failure> {
@@ -180,7 +197,13 @@ fn print_text(run: &Run, value: &Value) -> Result<(), Failure> {
         } else {
             String::new()
         };
-        print_line(&format!("  {:<16} {:<10} {detail}{again}", id.as_str(), state.phase.as_str()))?;
+        let spent = state.spent();
+        let cost = if spent == Spent::default() {
+            String::new()
+        } else {
+            format!("  {:.4} USD, {} tokens", spent.usd(), spent.tokens())
+        };
+        print_line(&format!("  {:<16} {:<10} {detail}{again}{cost}", id.as_str(), state.phase.as_str()))?;
         for item in run.items(id).into_iter().flatten() {
             let why = item.error.as_ref().map_or_else(String::new, |error| error.error.to_string());
             print_line(format!("    [{}]{:<10} {why}", item.key, format!(" {}", item.state())).trim_end())?;

@@ -2,14 +2,15 @@
 
 mod places;
 mod rest;
+mod spending;
 
 use super::groups::Place;
 use super::kept::Kept;
 use super::{Ended, Engine, EngineError, broken, inject, row, sub_run};
 use crate::id::{Digest, RunId, StepRef};
 use crate::journal::{JournalError, Record};
-use crate::run::{Command, Event, Outcome, Parent, Run, Timer, exit_code};
-use crate::step::{ErrorKind, StepCall, StepError, StepResult};
+use crate::run::{Command, Event, Outcome, Parent, Run, StepState, Timer, exit_code};
+use crate::step::{ErrorKind, Expense, Expenses, StepCall, StepError, StepResult};
 use crate::workflow::fault::Fault;
 use crate::workflow::model::{Action, Call, Mock, SubWorkflow};
 use places::Asked;
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +39,9 @@ pub(super) struct Driver {
     seq: u64,
     last: Event,
     tasks: JoinSet<Done>,
+    /// What attempts tell of their expenses, and where it arrives.
+    expenses: Expenses,
+    ledger: UnboundedReceiver<Expense>,
     /// Attempts that are with the host.
     in_flight: HashMap<Id, Flight>,
     /// Waits for places, by who waits; the run itself is `None`.
@@ -85,6 +90,7 @@ impl Driver {
     pub(super) async fn load(engine: Engine, id: RunId) -> Result<Self, EngineError> {
         let (run, seq, last) = engine.replay(&id).await?;
         let (tasks, in_flight, waiting) = (JoinSet::new(), HashMap::new(), HashMap::new());
+        let (expenses, ledger) = Expenses::ledger();
         // Whoever prepared the host did so from a state that may be older.
         let (place, prepared, overtaken, tell, loading) = (None, Some(0), false, None, None);
         Ok(Self {
@@ -94,6 +100,8 @@ impl Driver {
             seq,
             last,
             tasks,
+            expenses,
+            ledger,
             in_flight,
             waiting,
             place,
@@ -321,7 +329,7 @@ impl Driver {
                 let call = self.step_call(&at, attempt, &call, key);
                 call.map(|call| self.call(call, fault, cancel.clone()))
             }
-            Action::Workflow(workflow) => self.sub_run(&at, &workflow, fault, cancel.clone()),
+            Action::Workflow(workflow) => self.sub_run(&at, attempt, &workflow, fault, cancel.clone()),
         };
         match done {
             Ok(task) => {
@@ -374,6 +382,8 @@ impl Driver {
             timeout: call.attempts.timeout_ms.map(Duration::from_millis),
             idle_timeout: call.attempts.idle_timeout_ms.map(Duration::from_millis),
             lose_sandboxes: false,
+            spent_before: self.run.spent().micro_usd,
+            expenses: self.expenses.clone(),
         })
     }
 
@@ -401,6 +411,7 @@ impl Driver {
     fn sub_run(
         &mut self,
         at: &StepRef,
+        attempt: u32,
         workflow: &SubWorkflow,
         fault: Option<Fault>,
         cancel: CancellationToken,
@@ -410,7 +421,7 @@ impl Driver {
         let mut request = sub_run::Request {
             id: sub_id(&self.id, at, tries),
             parent: Parent { run: self.id.clone(), at: at.clone() },
-            definition: workflow.definition.clone(),
+            definition: self.within_budget(&workflow.definition)?,
             file: workflow.uses.clone(),
             base: self.run.started().file.clone(),
             inputs: self.run.arguments(at)?,
@@ -420,13 +431,19 @@ impl Driver {
             timeout: workflow.attempts.timeout_ms.map(Duration::from_millis),
         };
         let engine = self.engine.clone();
-        let attempt = async move {
+        let (id, at, expenses) = (request.id.clone(), at.clone(), self.expenses.clone());
+        let told = self.run.state(&at).map(StepState::spent_by_lost).unwrap_or_default();
+        let task = async move {
             if let Some(Fault::Slow(ms)) = fault {
                 inject::delay(&*engine.clock, ms, &mut request.timeout, None, &cancel).await?;
             }
-            sub_run::run(engine, request, cancel).await
+            let result = sub_run::run(engine.clone(), request, cancel).await;
+            if let Ok((state, ..)) = engine.replay(&id).await {
+                expenses.tell(&at, attempt, state.spent().beyond(told));
+            }
+            result
         };
-        Ok(self.tasks.spawn(async move { Done::Attempt(attempt.await) }).id())
+        Ok(self.tasks.spawn(async move { Done::Attempt(task.await) }).id())
     }
 
     /// Waits for the first thing to happen and journals it.
@@ -454,6 +471,7 @@ impl Driver {
                     self.end(error.id(), Err(StepError::new(ErrorKind::TRAPPED, message))).await
                 }
             },
+            Some(expense) = self.ledger.recv() => self.book(expense).await,
             () = journal.changed(&self.id, self.seq) => self.absorb().await,
             () = elapsed => match timer {
                 Some((timer, _)) => self.record(Event::TimerElapsed { timer }).await,
@@ -463,6 +481,8 @@ impl Driver {
     }
 
     async fn end(&mut self, id: Id, result: StepResult) -> Result<(), EngineError> {
+        // An attempt tells of all its expenses before it ends.
+        self.book_all().await?;
         let Some(Flight { at, attempt, keep, .. }) = self.in_flight.remove(&id) else { return Ok(()) };
         if let Some(Fault::CrashAfter) = self.run.injected(&at, attempt) {
             inject::die(&at, attempt, "after");
@@ -545,10 +565,15 @@ fn sub_id(run: &RunId, at: &StepRef, tries: u32) -> RunId {
 
 /// Whether an event says what became of an attempt, whatever version of the file the run follows.
 fn is_outcome(event: &Event) -> bool {
-    use Event::{ApprovalRequested, HostLost, LoopStarted, StepFailed, StepSucceeded};
+    use Event::{ApprovalRequested, HostLost, LoopStarted, StepFailed, StepSpent, StepSucceeded};
     matches!(
         event,
-        StepSucceeded { .. } | StepFailed { .. } | LoopStarted { .. } | ApprovalRequested { .. } | HostLost
+        StepSucceeded { .. }
+            | StepFailed { .. }
+            | StepSpent { .. }
+            | LoopStarted { .. }
+            | ApprovalRequested { .. }
+            | HostLost
     )
 }
 

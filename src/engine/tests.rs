@@ -3,13 +3,14 @@
 mod dispatcher;
 mod groups;
 mod meddled;
+mod spending;
 mod sub_runs;
 
 use super::*;
 use crate::id::{Digest, StepId, StepRef};
 use crate::journal::MemoryJournal;
 use crate::run::Phase;
-use crate::step::{ErrorKind, StepCall, StepError, StepResult};
+use crate::step::{ErrorKind, Spent, StepCall, StepError, StepResult};
 use crate::workflow::Workflow;
 use crate::workflow::model::{
     Action, Approval, Attempts, Cache, Call, Concurrency, Expression, ForEach, OnConflict, Output, Part,
@@ -56,6 +57,15 @@ impl Executor for Scripted {
             "wait" => {
                 cancel.cancelled().await;
                 Err(StepError::new(ErrorKind::CANCELLED, "stopped"))
+            }
+            "spend" => {
+                let spent = Spent { micro_usd: 40, input_tokens: 3, output_tokens: 1 };
+                call.expenses.tell(&call.at, call.attempt, spent);
+                call.expenses.tell(&call.at, call.attempt, spent);
+                Ok(Map::from_iter([
+                    ("cost_usd".to_owned(), json!(7.5)),
+                    ("left".to_owned(), json!(call.spent_before)),
+                ]))
             }
             "fail" => Err(StepError::new(ErrorKind::AUTH_ERROR, "no credential")),
             "panic" => panic!("a bug"),
@@ -117,6 +127,7 @@ fn workflow(steps: &[(&str, Step)], finally: &[(&str, Step)]) -> Workflow {
         secrets: IndexMap::new(),
         sandboxes: IndexMap::new(),
         timeout_ms: None,
+        budget_micro_usd: None,
         concurrency: None,
         triggers: vec![],
         steps: map(steps),

@@ -2,7 +2,7 @@
 //! fields are only ever added, with defaults: journals replay for ever.
 
 use crate::id::{RunId, StepId, StepRef};
-use crate::step::StepError;
+use crate::step::{Spent, StepError};
 use crate::workflow::Workflow;
 use crate::workflow::fault::Injected;
 use crate::workflow::model::Mock;
@@ -48,6 +48,16 @@ pub enum Event {
         /// Names the side effect, where the file says how.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         idempotency_key: Option<String>,
+    },
+    /// An attempt has used a paid service. Journalled while it runs, so that what is spent is known whatever becomes of it.
+    StepSpent {
+        /// Which step.
+        #[serde(flatten)]
+        at: StepRef,
+        /// Which attempt.
+        attempt: u32,
+        /// What it used.
+        spent: Spent,
     },
     /// The attempt produced its outputs.
     StepSucceeded {

@@ -13,12 +13,14 @@ mod retry;
 #[cfg(test)]
 mod simulation;
 mod stand_in;
+mod spending;
 mod state;
 mod transition;
 mod upgrade;
 mod verdict;
 mod view;
 
+pub use crate::step::Spent;
 pub use evaluate::{Membership, Reuse};
 pub use event::{
     Command, Event, Fate, Finish, LOCAL, LoopItem, Outcome, Parent, RunError, RunStarted, RunUpgraded, Timer,

@@ -1,7 +1,7 @@
 //! Where a step stands, and how it got there.
 
 use super::planted::{Planted, planted};
-use crate::step::StepError;
+use crate::step::{Spent, StepError};
 
 /// Where a step stands, and how it got there.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Attempt {
     pub error: Option<StepError>,
     /// Names its side effect, where the file says how.
     pub idempotency_key: Option<String>,
+    /// What it has used of paid services, as far as that was metered.
+    pub spent: Spent,
 }
 
 /// Where a step stands.
@@ -112,7 +114,8 @@ impl StepState {
     pub(super) fn begin(&mut self, attempt: u32, at_ms: i64, idempotency_key: Option<String>) {
         self.phase = Phase::Running { attempt };
         let n = attempt;
-        self.attempts.push(Attempt { n, started_ms: at_ms, finished_ms: None, error: None, idempotency_key });
+        let (finished_ms, error, spent) = (None, None, Spent::default());
+        self.attempts.push(Attempt { n, started_ms: at_ms, finished_ms, error, idempotency_key, spent });
     }
 
     /// Notes the end of the attempt that is under way.
@@ -146,6 +149,25 @@ impl StepState {
     pub fn counted_tries(&self) -> u32 {
         let (counted, lost) = self.tries();
         self.forgiven + counted - lost
+    }
+
+    /// What its attempts have used of paid services.
+    pub fn spent(&self) -> Spent {
+        let mut all = Spent::default();
+        self.attempts.iter().for_each(|attempt| all.add(attempt.spent));
+        all
+    }
+
+    /// What the attempts used that the next one goes on with: those lost with their host since one last counted.
+    pub fn spent_by_lost(&self) -> Spent {
+        use crate::step::ErrorKind;
+        let lost = |attempt: &&Attempt| {
+            attempt.error.as_ref().is_some_and(|error| error.kind == ErrorKind::HOST_LOST)
+        };
+        let mut all = Spent::default();
+        let before = self.attempts.iter().rev().skip_while(|attempt| attempt.finished_ms.is_none());
+        before.take_while(lost).for_each(|attempt| all.add(attempt.spent));
+        all
     }
 
     /// Attempts that count, and how many of them were lost with their host.

@@ -7,7 +7,7 @@ use super::planted::{Planted, planted};
 use super::upgrade::unused;
 use super::view;
 use crate::id::{StepId, StepRef};
-use crate::step::{ErrorKind, StepError};
+use crate::step::{ErrorKind, Spent, StepError};
 use crate::workflow::Workflow;
 use crate::workflow::model::{Action, Step};
 use serde_json::{Map, Value};
@@ -34,7 +34,10 @@ pub struct Run {
     pub(super) stopping: Option<RunError>,
     pub(super) finally_since_ms: Option<i64>,
     pub(super) finally_expired: bool,
-    pub(super) cost: Option<(f64, u64)>,
+    /// What steps say of themselves that nobody metered: dollars and tokens.
+    pub(super) reported: Option<(f64, u64)>,
+    /// What was metered.
+    pub(super) spent: Spent,
     pub(super) finished: Option<(Outcome, u8)>,
     /// Attempts that an upgrade wants no more, and that have not ended. Nothing begins before they have.
     pub(super) leaving: BTreeMap<StepRef, u32>,
@@ -89,7 +92,8 @@ impl Run {
             stopping: None,
             finally_since_ms: None,
             finally_expired: false,
-            cost: None,
+            reported: None,
+            spent: Spent::default(),
             finished: None,
             leaving: BTreeMap::new(),
             retired: BTreeMap::new(),
@@ -172,9 +176,14 @@ impl Run {
                 let Some(state) = self.state_mut(at) else { return refuse("no such step") };
                 state.begin(*attempt, at_ms, idempotency_key.clone());
             }
+            Event::StepSpent { at, attempt, spent } => {
+                if !self.spend(at, *attempt, *spent) {
+                    return refuse("this attempt is not running");
+                }
+            }
             Event::StepSucceeded { at, attempt, outputs } if self.is_leaving(at, *attempt) => {
+                self.account(at, outputs);
                 self.leave(at, &unused(), at_ms);
-                self.account(outputs);
             }
             Event::StepFailed { at, attempt, error, .. } if self.is_leaving(at, *attempt) => {
                 self.leave(at, error, at_ms);
@@ -192,8 +201,8 @@ impl Run {
                 if !self.definition(&at.step).is_some_and(returns) {
                     return refuse("this step has no outputs of its own");
                 }
+                self.account(at, outputs);
                 self.succeed(at, outputs, at_ms);
-                self.account(outputs);
             }
             Event::StepReused { at, outputs, .. } => {
                 let cached =
@@ -420,12 +429,6 @@ impl Run {
             Some(each) => outer(each)?.body()?.get(id),
             None => outer(id),
         }
-    }
-
-    /// Dollars and tokens that the steps report in outputs named `cost_usd`, `input_tokens` and `output_tokens`, where
-    /// any does.
-    pub fn cost(&self) -> Option<(f64, u64)> {
-        self.cost
     }
 
     /// Steps that have begun or may begin now, with where they stand: those of the section at work, and those of items

@@ -249,13 +249,6 @@ impl Run {
         }
     }
 
-    pub(super) fn account(&mut self, outputs: &Map<String, Value>) {
-        let Some(usd) = outputs.get("cost_usd").and_then(Value::as_f64) else { return };
-        let tokens = |name: &str| outputs.get(name).and_then(Value::as_u64).unwrap_or(0);
-        let (sum, all) = self.cost.unwrap_or((0.0, 0));
-        self.cost = Some((sum + usd, all + tokens("input_tokens") + tokens("output_tokens")));
-    }
-
     pub(super) fn settle(&mut self, at: &StepRef, phase: Phase, outputs: Option<&Map<String, Value>>) {
         let each = self.loop_of.get(&at.step).and_then(|each| self.loops.get_mut(each));
         let (states, view) = match (&at.item, each) {

@@ -110,6 +110,20 @@ pub(crate) fn size_bytes(text: &str) -> Result<u64, String> {
     if bytes < 9.0e15 { Ok(bytes.round() as u64) } else { Err(wrong()) }
 }
 
+/// Millionths of a US dollar of `5 USD`, `0.50 USD`.
+pub(crate) fn micro_usd(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{}` is no amount of money; write it as `5 USD` or `0.50 USD`", shown(text));
+    let (number, currency) = text.trim().split_once(char::is_whitespace).ok_or_else(wrong)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if currency.trim() != "USD" || !digits(whole) || !digits(fraction) || fraction.len() > 6 {
+        return Err(wrong());
+    }
+    let whole = whole.parse::<u64>().map_err(|_| wrong())?;
+    let fraction = format!("{fraction:0<6}").parse::<u64>().map_err(|_| wrong())?;
+    whole.checked_mul(1_000_000).and_then(|whole| whole.checked_add(fraction)).ok_or_else(wrong)
+}
+
 /// What YAML 1.2's core schema makes of a plain scalar: only where anything is allowed.
 fn core_schema(text: &str) -> Value {
     match text {
@@ -161,6 +175,27 @@ mod tests {
     }
 
     #[test]
+    fn money_is_a_number_with_its_currency() {
+        for (text, expected) in
+            [("5 USD", 5_000_000), ("0.5 USD", 500_000), (" 12.345678  USD ", 12_345_678), ("0 USD", 0)]
+        {
+            assert_eq!(micro_usd(text), Ok(expected), "{text}");
+        }
+        let bad = [
+            "5",
+            "5USD",
+            "$5",
+            "-1 USD",
+            ".5 USD",
+            "1.2345678 USD",
+            "99999999999999 USD",
+            "1e3 USD",
+            "5. USD",
+        ];
+        assert!(bad.iter().all(|text| micro_usd(text).is_err()));
+    }
+
+    #[test]
     fn what_is_wrong_says_what_to_write() {
         let wrong = |text, ty: Type| scalar(text, &ty).unwrap_err();
         insta::assert_snapshot!(wrong("no", Type::Bool), @"`no` is no bool; write `true` or `false`");
@@ -168,6 +203,7 @@ mod tests {
         insta::assert_snapshot!(wrong("2d", Type::Duration), @"`2d` has a unit longer than an hour; write hours, such as `48h`");
         insta::assert_snapshot!(wrong("4G", Type::Size), @"`4G` is no size; write a number with its unit, such as `512MiB` or `4GiB`");
         insta::assert_snapshot!(wrong("99999999999999999999", Type::Int), @"`99999999999999999999` does not fit into 64 bits");
+        insta::assert_snapshot!(micro_usd("5 EUR").unwrap_err(), @"`5 EUR` is no amount of money; write it as `5 USD` or `0.50 USD`");
         insta::assert_snapshot!(wrong("inf", Type::Float), @"`inf` is no float; write a number such as `0.5`");
         insta::assert_snapshot!(wrong("refse", Type::Enum(vec!["refuse".into(), "force".into()])), @"`refse` is none of its values; did you mean `refuse`?");
     }

@@ -29,6 +29,9 @@ pub struct Workflow {
     pub sandboxes: IndexMap<String, SandboxTemplate>,
     /// Milliseconds the whole run may take, `finally` excluded.
     pub timeout_ms: Option<u64>,
+    /// Millionths of a US dollar that a run may spend in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_micro_usd: Option<u64>,
     /// How many runs of one group go on at once; over inputs and `run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Concurrency>,

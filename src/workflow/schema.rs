@@ -66,6 +66,7 @@ fn workflow() -> Value {
             ("permissions", declare::permissions()),
             ("concurrency", step::concurrency()),
             ("timeout", literal(&Duration)),
+            ("budget", value::money()),
             ("sandboxes", declare::sandboxes()),
             ("steps", steps()),
             ("finally", steps()),

@@ -187,6 +187,7 @@ fn empty() -> Workflow {
         secrets: IndexMap::new(),
         sandboxes: IndexMap::new(),
         timeout_ms: None,
+        budget_micro_usd: None,
         concurrency: None,
         triggers: vec![],
         steps: IndexMap::new(),

@@ -61,8 +61,8 @@ fn step(lines: &str) -> String {
 
 #[test]
 fn keys() {
-    insta::assert_snapshot!(proposed("|"), @r#""": harvest:_, name:_, description:_, on:, inputs:, secrets:, concurrency:, timeout:_, permissions:, sandboxes:, steps:, finally:, outputs:"#);
-    insta::assert_snapshot!(proposed("harvest: 1\nname: w\n|\nsteps:\n  a: { uses: exec/run }\n"), @r#""": description:_, on:, inputs:, secrets:, concurrency:, timeout:_, permissions:, sandboxes:, finally:, outputs:"#);
+    insta::assert_snapshot!(proposed("|"), @r#""": harvest:_, name:_, description:_, on:, inputs:, secrets:, concurrency:, timeout:_, budget:_, permissions:, sandboxes:, steps:, finally:, outputs:"#);
+    insta::assert_snapshot!(proposed("harvest: 1\nname: w\n|\nsteps:\n  a: { uses: exec/run }\n"), @r#""": description:_, on:, inputs:, secrets:, concurrency:, timeout:_, budget:_, permissions:, sandboxes:, finally:, outputs:"#);
     insta::assert_snapshot!(step("    |\n"), @r#""": with:, sandbox:_, sandboxes:, network:_, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_"#);
     insta::assert_snapshot!(step("    re|: { attempts: 2 }\n"), @r#""re": with, sandbox, sandboxes, network, secrets, needs, if, timeout, idle-timeout, retry, permissions, continue-on-error, concurrency, cache, idempotency-key"#);
     insta::assert_snapshot!(step("    retry: { |\n"), @r#""": attempts:_, backoff:_, on:_"#);

@@ -81,6 +81,7 @@ pub(super) fn workflows() -> impl Strategy<Value = Workflow> {
             secrets: IndexMap::new(),
             sandboxes: IndexMap::new(),
             timeout_ms,
+            budget_micro_usd: None,
             concurrency: group.map(concurrency),
             triggers: vec![],
             hashes: Default::default(),

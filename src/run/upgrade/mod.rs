@@ -69,6 +69,14 @@ impl Run {
         if now != then {
             why.push(format!("it is a run of `{then}`, and the file is named `{now}`: keep the name, or start a run of its own"));
         }
+        let spent = self.spent();
+        if let Some(budget) = version.definition.budget_micro_usd.filter(|budget| *budget < spent.micro_usd) {
+            why.push(format!(
+                "it has spent {:.2} USD, and the file's budget is {:.2} USD: write more",
+                spent.usd(),
+                budget as f64 / 1e6
+            ));
+        }
         match self.finished() {
             Some((Outcome::Succeeded, _)) => why.push("it has succeeded: start a new run".into()),
             Some(_) => {}

@@ -58,6 +58,11 @@ pub(crate) static WORKFLOW: Keys = Keys {
             "How long the whole run may take; `finally` has its own five minutes.",
             &[Shape::Duration],
         ),
+        Key::new(
+            "budget",
+            "What a run may spend on models in all, such as `5 USD`; it is stopped in the middle of an answer that goes beyond.",
+            &[Shape::Money],
+        ),
         Key::new("permissions", "Powers beyond its sandbox that every step is granted.", PERMISSION),
         Key::new(
             "sandboxes",

@@ -42,6 +42,8 @@ pub(crate) enum Shape {
     Duration,
     /// A number of bytes, such as `4GiB`.
     Size,
+    /// An amount of money, such as `5 USD`.
+    Money,
     /// One of these words.
     Words(&'static [&'static str]),
     /// An expression without `${{ }}`.

@@ -114,6 +114,7 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
     let secrets = fields.get("secrets").map(|entry| declare::secrets(report, entry)).unwrap_or_default();
     let secret_names: IndexSet<String> = secrets.keys().cloned().collect();
     let timeout_ms = fields.get("timeout").and_then(|entry| shape::duration(report, entry));
+    let budget_micro_usd = fields.get("budget").and_then(|entry| shape::money(report, entry));
     let permissions = fields
         .get("permissions")
         .map(|entry| permission::read(report, entry, &secret_names))
@@ -186,6 +187,7 @@ fn lower(report: &mut Report, catalog: &dyn Catalog, workflows: &mut Workflows<'
         secrets,
         sandboxes,
         timeout_ms,
+        budget_micro_usd,
         concurrency,
         triggers: triggers.unwrap_or_default(),
         steps,

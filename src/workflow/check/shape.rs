@@ -184,6 +184,29 @@ pub(super) fn duration(report: &mut Report, entry: &Entry) -> Option<u64> {
     Some(value)
 }
 
+/// An amount of money above zero, in millionths of a US dollar.
+pub(super) fn money(report: &mut Report, entry: &Entry) -> Option<u64> {
+    let text = scalar(report, entry, &Type::String, "5 USD")?;
+    let found = literal::micro_usd(text.as_str().unwrap_or_default());
+    match found {
+        Ok(0) => {
+            let message = format!("`{}` must be more than nothing", entry.key);
+            report
+                .add(code::BAD_VALUE, entry.value.span.clone(), message)
+                .help("remove the key for no limit");
+            None
+        }
+        Ok(amount) => Some(amount),
+        Err(message) => {
+            let (reason, help) = split_help(&message);
+            report
+                .add(code::BAD_VALUE, entry.value.span.clone(), format!("`{}`: {reason}", entry.key))
+                .maybe_suggest(help);
+            None
+        }
+    }
+}
+
 /// One text or a list of texts, each with the place where it stands.
 pub(super) fn texts<'n>(report: &mut Report, entry: &'n Entry, example: &str) -> Vec<(&'n str, &'n Node)> {
     let nodes = match &entry.value.kind {

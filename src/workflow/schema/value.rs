@@ -13,6 +13,12 @@ pub(super) fn literal(ty: &Type) -> Value {
     schema(ty, false)
 }
 
+/// An amount of money.
+pub(super) fn money() -> Value {
+    let message = "An amount of money has a currency: 5 USD, 0.50 USD.";
+    spelled(r"\s*[0-9]+(\.[0-9]{1,6})?\s+USD\s*", message, false)
+}
+
 /// A value of the type, with an expression in its place or in the place of any part of it.
 pub(super) fn with_holes(ty: &Type) -> Value {
     schema(ty, true)

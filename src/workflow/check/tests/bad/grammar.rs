@@ -16,7 +16,7 @@ steps:
     3 | setps: {}
       | ^^^^^
       |
-      = help: did you mean `steps`? The keys are `harvest`, `name`, `description`, `on`, `inputs`, `secrets`, `concurrency`, `timeout`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
+      = help: did you mean `steps`? The keys are `harvest`, `name`, `description`, `on`, `inputs`, `secrets`, `concurrency`, `timeout`, `budget`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
     "#);
 }
 

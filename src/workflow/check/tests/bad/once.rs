@@ -17,7 +17,7 @@ steps:
     3 | inptus: { repo: string }
       | ^^^^^^
       |
-      = help: did you mean `inputs`? The keys are `harvest`, `name`, `description`, `on`, `inputs`, `secrets`, `concurrency`, `timeout`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
+      = help: did you mean `inputs`? The keys are `harvest`, `name`, `description`, `on`, `inputs`, `secrets`, `concurrency`, `timeout`, `budget`, `permissions`, `sandboxes`, `steps`, `finally` and `outputs`
     "#);
 }
 
