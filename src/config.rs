@@ -191,9 +191,23 @@ fn default_home() -> Option<PathBuf> {
 
 /// The model API that gateways lead to: `ANTHROPIC_BASE_URL`, or the public one.
 pub fn anthropic_base_url() -> String {
-    match std::env::var("ANTHROPIC_BASE_URL") {
+    url_from("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
+}
+
+/// GitHub's MCP server: `HARVEST_GITHUB_MCP_URL`, or the public one.
+pub fn github_mcp_url() -> String {
+    url_from("HARVEST_GITHUB_MCP_URL", "https://api.githubcopilot.com/mcp")
+}
+
+/// Linear's MCP server: `HARVEST_LINEAR_MCP_URL`, or the public one.
+pub fn linear_mcp_url() -> String {
+    url_from("HARVEST_LINEAR_MCP_URL", "https://mcp.linear.app/mcp")
+}
+
+fn url_from(variable: &str, public: &str) -> String {
+    match std::env::var(variable) {
         Ok(url) if !url.trim().is_empty() => url.trim().trim_end_matches('/').to_owned(),
-        _ => "https://api.anthropic.com".to_owned(),
+        _ => public.to_owned(),
     }
 }
 

@@ -97,6 +97,8 @@ impl Run<'_> {
             timeout: Some(Duration::from_secs(120)),
             idle_timeout: None,
             lose_sandboxes: false,
+            spent_before: 0,
+            expenses: Default::default(),
         };
         self.host.executor.execute(call, CancellationToken::new()).await
     }

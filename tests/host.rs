@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use base64::Engine as _;
 use bytes::Bytes;
+use harvest::capability::meter::Account;
 use harvest::capability::registry::FileRegistry;
 use harvest::capability::sandbox::local::LocalProvider;
 use harvest::capability::sandbox::{
@@ -93,6 +94,8 @@ impl World {
             timeout: Some(Duration::from_secs(60)),
             idle_timeout: None,
             lose_sandboxes: false,
+            spent_before: 0,
+            expenses: Default::default(),
         }
     }
 
@@ -278,7 +281,7 @@ impl Sandbox for ScriptedSandbox {
         unreachable!("no step writes")
     }
 
-    async fn forward(&self, _: &str, _: Vec<Credential>) -> Result<String> {
+    async fn forward(&self, _: &str, _: Vec<Credential>, _: Option<Arc<Account>>) -> Result<String> {
         unreachable!("no step forwards")
     }
 

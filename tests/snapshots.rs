@@ -270,13 +270,13 @@ mod idle {
         });
         let home = tempfile::tempdir().expect("a directory");
         let base_url = format!("http://127.0.0.1:{port}/base");
-        let upstream = Upstream { name: "api".into(), base_url, credentials: Vec::new() };
+        let upstream = Upstream { name: "api".into(), base_url, credentials: Vec::new(), metered: false };
         let provider = LocalProvider::new(home.path(), launcher(), vec![upstream]).expect("a provider");
         let allowed = Network::Allow(vec![format!("127.0.0.1:{port}")]);
         for network in [Network::None, Network::Host, allowed] {
             let through_proxy = matches!(network, Network::Allow(_));
             let sandbox = provider.open(SandboxSpec { network, ..spec() }).await.expect("opens");
-            let url = sandbox.forward("api", Vec::new()).await.expect("a gateway");
+            let url = sandbox.forward("api", Vec::new(), None).await.expect("a gateway");
             let mut fetch =
                 format!("python3 -c \"import urllib.request as r; print(r.urlopen('{url}/x').read())\"");
             if through_proxy {

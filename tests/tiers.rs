@@ -86,6 +86,7 @@ fn upstream(port: u16) -> Upstream {
         name: "api".into(),
         base_url: format!("http://127.0.0.1:{port}"),
         credentials: vec![credential],
+        metered: false,
     }
 }
 
@@ -145,7 +146,7 @@ async fn ports_lead_where_they_should(provider: &dyn SandboxProvider, port: u16)
     let proxied = format!("http_proxy=http://127.0.0.1:3128 no_proxy= {}", fetch(&urls[..1]));
     assert!(output(&*sandbox, &proxied).await.starts_with("403 "), "closed while it lives");
 
-    let url = sandbox.forward("api", Vec::new()).await.expect("a gateway");
+    let url = sandbox.forward("api", Vec::new(), None).await.expect("a gateway");
     sandbox.snapshot().await.expect("saved");
     assert!(output(&*sandbox, &proxied).await.starts_with("403 "), "closed after a snapshot");
     assert!(url.starts_with("http://127.0.0.1:"), "{url}");

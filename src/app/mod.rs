@@ -289,9 +289,18 @@ fn upstreams() -> Vec<Upstream> {
     };
     let credential = from_env("ANTHROPIC_API_KEY", "x-api-key", "")
         .or_else(|| from_env("CLAUDE_CODE_OAUTH_TOKEN", "authorization", "Bearer "));
-    vec![Upstream {
-        name: "anthropic".into(),
-        base_url: config::anthropic_base_url(),
-        credentials: credential.into_iter().collect(),
-    }]
+    let service = |name: &str, base_url| {
+        let (name, credentials) = (name.to_owned(), Vec::new());
+        Upstream { name, base_url, credentials, metered: false }
+    };
+    vec![
+        Upstream {
+            name: "anthropic".into(),
+            base_url: config::anthropic_base_url(),
+            credentials: credential.into_iter().collect(),
+            metered: true,
+        },
+        service("github-mcp", config::github_mcp_url()),
+        service("linear-mcp", config::linear_mcp_url()),
+    ]
 }

@@ -64,6 +64,7 @@ impl Ground {
             .map_err(|error| AppError::Config(error.to_string()))?;
         let mut setup = RunSetup {
             secrets,
+            budget_micro_usd: started.definition.budget_micro_usd,
             artifacts: self.home.join("artifacts").join(run.as_str()),
             ..RunSetup::default()
         };

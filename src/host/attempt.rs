@@ -5,6 +5,7 @@ use super::context::RunContext;
 use super::output::Output;
 use super::process::{Processes, Running};
 use super::refusals::Refusals;
+use crate::capability::meter::Account;
 use crate::capability::sandbox::Chunk;
 use crate::capability::{CapabilityError, Result};
 use crate::step::{ErrorKind, StepCall};
@@ -19,6 +20,8 @@ pub(super) struct Attempt {
     pub(super) output: Arc<Output>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) processes: Processes,
+    /// What it spends.
+    pub(super) account: Arc<Account>,
     /// When the attempt is stopped, where it has a limit.
     pub(super) deadline: Option<Instant>,
     /// Slots that parameters of the function name one by one, in snake_case.
@@ -79,6 +82,7 @@ impl Attempt {
     /// Kills what is left of the step's commands and sandboxes. The guest must not be running any more.
     pub(super) async fn end(&self) {
         self.processes.kill().await;
+        self.account.close();
         let created = std::mem::take(&mut *self.created.lock().unwrap_or_else(PoisonError::into_inner));
         for id in created {
             self.end_sandbox(&id).await;

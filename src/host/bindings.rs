@@ -8,6 +8,7 @@ wasmtime::component::bindgen!({
 
         world host {
             import harvest:run/run@0.1.0;
+            import harvest:run/ledger@0.1.0;
             import harvest:streams/streams@0.1.0;
             import harvest:sandbox/types@0.1.0;
             import harvest:sandbox/store@0.1.0;

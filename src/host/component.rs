@@ -85,7 +85,8 @@ impl Library {
 
     /// Whether a component reaches nothing but what it is handed: no network, no git, no files that outlive a run.
     pub fn is_contained(&self, digest: &Digest) -> bool {
-        const CONTAINED: [&str; 5] = [
+        const CONTAINED: [&str; 6] = [
+            "harvest:run/ledger@",
             "harvest:run/run@",
             "harvest:streams/streams@",
             "harvest:sandbox/types@",

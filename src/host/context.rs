@@ -5,6 +5,7 @@ use super::refusals::Refusals;
 use super::visits::{Visit, Visits};
 use crate::capability::git::GitProvider;
 use crate::capability::mask::Masker;
+use crate::capability::meter::Meter;
 use crate::capability::registry::Registry;
 use crate::capability::sandbox::{Network, RefusalSink, Sandbox, SandboxProvider, SandboxSpec};
 use crate::capability::secret::Secret;
@@ -44,6 +45,8 @@ pub struct RunSetup {
     pub secrets: BTreeMap<String, Secret>,
     /// Names of the components that the run uses, by content. Components without one cannot use `store`.
     pub components: BTreeMap<Digest, String>,
+    /// Millionths of a US dollar that the run may spend in all.
+    pub budget_micro_usd: Option<u64>,
     /// Directory for the artifacts of the run; made at first use, mode 0700.
     pub artifacts: PathBuf,
     /// What makes its sandboxes and images, where that is not what the host has for every run.
@@ -83,6 +86,10 @@ struct Opened {
 impl SandboxSlot {
     pub(super) fn id(&self) -> &str {
         &self.spec.id
+    }
+
+    pub(super) fn spec(&self) -> &SandboxSpec {
+        &self.spec
     }
 
     /// Lets an attempt work in it, until the visit is dropped. Its policy, where it has one of its own, holds meanwhile.
@@ -160,6 +167,8 @@ pub(super) struct RunContext {
     pub(super) masker: Masker,
     pub(super) components: BTreeMap<Digest, String>,
     pub(super) artifacts: PathBuf,
+    /// What its attempts spend together.
+    pub(super) meter: Arc<Meter>,
     pub(super) providers: Providers,
 }
 
@@ -170,6 +179,8 @@ impl RunContext {
             providers.sandboxes = provider;
         }
         let masker = Masker::new(setup.secrets.values())?;
+        let meter = Arc::new(Meter::default());
+        meter.limit(setup.budget_micro_usd);
         let slot = |(name, spec): (String, SandboxSpec)| {
             let keep = setup.keep.contains(&name);
             let provider = providers.sandboxes.clone();
@@ -185,13 +196,18 @@ impl RunContext {
             masker,
             components: setup.components,
             artifacts: setup.artifacts,
+            meter,
             providers,
         })
     }
 
     /// The run with another setup. Sandboxes that are the same stay as they are, open or not.
     pub(super) async fn revised(&self, setup: RunSetup) -> Result<Self> {
+        let budget = setup.budget_micro_usd;
         let mut revised = Self::new(self.run.clone(), setup, self.providers.clone())?;
+        // Attempts under way go on spending, now within the new budget.
+        revised.meter = self.meter.clone();
+        revised.meter.limit(budget);
         for (name, slot) in &mut revised.sandboxes {
             let Some(old) = self.sandboxes.get(name) else { continue };
             let open = old.opened.lock().await.is_some();

@@ -10,6 +10,7 @@ use super::process::Processes;
 use super::refusals::Refusals;
 use super::types::Declared;
 use crate::capability::Result;
+use crate::capability::meter::Account;
 use crate::id::{Digest, RunId};
 use crate::step::{ErrorKind, Executor, Permission, StepCall, StepError, StepResult};
 use async_trait::async_trait;
@@ -128,7 +129,11 @@ impl Executor for HostExecutor {
             .map(|name| context.sandbox(name)?.enter(call.network.as_ref(), refusals.clone()))
             .collect::<Result<Vec<_>>>()
             .map_err(|error| StepError::new(error.kind, error.message))?;
+        context.meter.catch_up(call.spent_before);
+        let (at, number, expenses) = (call.at.clone(), call.attempt, call.expenses.clone());
+        let account = Account::new(context.meter.clone(), move |spent| expenses.tell(&at, number, spent));
         let attempt = Arc::new(Attempt {
+            account: Arc::new(account),
             deadline: call.timeout.map(|timeout| started + timeout),
             output,
             refusals: refusals.clone(),
@@ -212,6 +217,12 @@ async fn supervise(
                 let _ = tokio::time::timeout(grace, &mut guest.0).await;
             }
             Err(cancelled())
+        }
+        sentence = attempt.account.overdrawn() => {
+            // Its commands may put things in order; what the guest makes of it is no longer asked.
+            attempt.processes.interrupt().await;
+            let _ = tokio::time::timeout(grace, &mut guest.0).await;
+            Err(StepError::new(ErrorKind::BUDGET_EXCEEDED, sentence))
         }
         result = &mut guest.0 => match result {
             Ok(result) => result,

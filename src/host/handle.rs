@@ -6,7 +6,7 @@
 use super::context::SandboxSlot;
 use super::process::Running;
 use crate::capability::git::Repository;
-use crate::capability::sandbox::Sandbox;
+use crate::capability::sandbox::{Sandbox, SandboxSpec};
 use crate::capability::{CapabilityError, Result};
 use std::sync::Arc;
 
@@ -16,21 +16,29 @@ pub enum SandboxHandle {
     /// A sandbox of the run.
     OfRun(Arc<SandboxSlot>),
     /// One that the step created; it ends with the handle.
-    Created(Arc<dyn Sandbox>),
+    Created(Box<SandboxSpec>, Arc<dyn Sandbox>),
 }
 
 impl SandboxHandle {
     pub(super) fn id(&self) -> &str {
         match self {
             Self::OfRun(slot) => slot.id(),
-            Self::Created(sandbox) => sandbox.id(),
+            Self::Created(_, sandbox) => sandbox.id(),
+        }
+    }
+
+    /// What makes it what it is.
+    pub(super) fn spec(&self) -> &SandboxSpec {
+        match self {
+            Self::OfRun(slot) => slot.spec(),
+            Self::Created(spec, _) => spec,
         }
     }
 
     pub(super) async fn open(&self) -> Result<Arc<dyn Sandbox>> {
         match self {
             Self::OfRun(slot) => slot.open().await,
-            Self::Created(sandbox) => Ok(sandbox.clone()),
+            Self::Created(_, sandbox) => Ok(sandbox.clone()),
         }
     }
 }

@@ -50,6 +50,7 @@ pub(super) fn link(engine: &Engine, component: &Component) -> Result<InstancePre
 fn add_interfaces(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     type Own = HasSelf<State>;
     harvest::run::run::add_to_linker::<_, Own>(linker, |state| state)?;
+    harvest::run::ledger::add_to_linker::<_, Own>(linker, |state| state)?;
     harvest::streams::streams::add_to_linker::<_, Own>(linker, |state| state)?;
     harvest::sandbox::types::add_to_linker::<_, Own>(linker, |state| state)?;
     harvest::sandbox::store::add_to_linker::<_, Own>(linker, |state| state)?;

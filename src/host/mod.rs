@@ -15,6 +15,7 @@ mod handle;
 mod http;
 mod images;
 mod instance;
+mod ledger;
 mod output;
 mod process;
 mod refusals;

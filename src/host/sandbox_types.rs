@@ -1,7 +1,7 @@
 //! `harvest:sandbox/types`: what a step does with the sandboxes it was handed.
 
 use super::bindings::harvest::sandbox::types::{
-    Credential, Error, ExecOptions, Exit, Host, HostProcess, HostSandbox, HostSecret, Output,
+    Bounds, Credential, Error, ExecOptions, Exit, Host, HostProcess, HostSandbox, HostSecret, Output, Reach,
 };
 use super::handle::{Failure, ProcessHandle, SandboxHandle};
 use super::instance::State;
@@ -9,6 +9,7 @@ use super::process::PROCESS_LIMIT;
 use crate::capability::CapabilityError;
 use crate::capability::sandbox::{self, Chunk, ExecSpec, ExitStatus};
 use crate::capability::secret::Secret;
+use crate::network::Network;
 use crate::step::ErrorKind;
 use std::time::Duration;
 use wasmtime::component::Resource;
@@ -56,6 +57,22 @@ impl HostSecret for State {
 impl HostSandbox for State {
     async fn id(&mut self, sandbox: Resource<SandboxHandle>) -> wasmtime::Result<String> {
         Ok(self.table.get(&sandbox)?.id().to_owned())
+    }
+
+    async fn bounds(&mut self, sandbox: Resource<SandboxHandle>) -> wasmtime::Result<Bounds> {
+        let handle = self.table.get(&sandbox)?;
+        let spec = handle.spec();
+        // A step may have a policy of its own for the sandboxes that it is handed.
+        let own = self.attempt.call.network.as_ref().filter(|_| matches!(handle, SandboxHandle::OfRun(_)));
+        Ok(Bounds {
+            network: match own.unwrap_or(&spec.network) {
+                Network::None => Reach::Nothing,
+                Network::Host => Reach::Everything,
+                Network::Allow(domains) => Reach::Domains(domains.clone()),
+            },
+            cpu: spec.cpu,
+            memory: spec.memory,
+        })
     }
 
     async fn exec(
@@ -117,7 +134,7 @@ impl HostSandbox for State {
             held.push(sandbox::Credential { header, prefix, secret: self.table.get(&secret)?.clone() });
         }
         let sandbox = self.table.get(&sandbox)?.open().await?;
-        Ok(sandbox.forward(&upstream, held).await?)
+        Ok(sandbox.forward(&upstream, held, Some(self.attempt.account.clone())).await?)
     }
 
     async fn snapshot(&mut self, sandbox: Resource<SandboxHandle>) -> Result<String, Failure> {

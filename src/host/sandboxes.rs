@@ -42,16 +42,17 @@ impl State {
         let (step, item) = (&call.at.step, item.unwrap_or_default());
         let id = format!("{}-{step}{item}-{}-{}", call.run, call.attempt, self.created).to_lowercase();
         self.attempt.created(id.clone());
-        let sandbox = self.attempt.context.providers.sandboxes.open(SandboxSpec { id, ..spec }).await?;
+        let spec = SandboxSpec { id, ..spec };
+        let sandbox = self.attempt.context.providers.sandboxes.open(spec.clone()).await?;
         // Its network is an argument of the step: what to write there is the component's own affair.
         let (refusals, name) = (self.attempt.refusals.clone(), sandbox.id().to_owned());
         sandbox.on_refusal(Arc::new(move |refused| refusals.note(&name, None, refused)));
-        Ok(self.table.push(SandboxHandle::Created(sandbox))?)
+        Ok(self.table.push(SandboxHandle::Created(Box::new(spec), sandbox))?)
     }
 
     /// Drops a handle; a sandbox that the step created ends with it.
     pub(super) async fn end_created(&mut self, sandbox: Resource<SandboxHandle>) -> wasmtime::Result<()> {
-        if let SandboxHandle::Created(sandbox) = self.table.delete(sandbox)? {
+        if let SandboxHandle::Created(_, sandbox) = self.table.delete(sandbox)? {
             self.attempt.end_sandbox(sandbox.id()).await;
         }
         Ok(())

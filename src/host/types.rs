@@ -9,10 +9,11 @@ use wit_parser::{
 };
 
 /// Interfaces that harvest offers, each with the permission it needs.
-const OFFERED: [(&str, Option<&str>); 11] = [
+const OFFERED: [(&str, Option<&str>); 12] = [
     ("harvest:git/repositories", None),
     ("harvest:http/outgoing", Some("http")),
     ("harvest:repos/registry", Some("repos")),
+    ("harvest:run/ledger", None),
     ("harvest:run/run", None),
     ("harvest:sandbox/images", Some("images")),
     ("harvest:sandbox/reveal", Some("reveal")),

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use harvest::capability::Result;
+use harvest::capability::meter::Account;
 use harvest::capability::sandbox::{
     Chunk, Credential, ExecSpec, ExitStatus, Isolation, Process, Sandbox, Snapshot,
 };
@@ -103,7 +104,12 @@ impl Sandbox for Tree {
         Ok(())
     }
 
-    async fn forward(&self, _: &str, _: Vec<Credential>) -> Result<String> {
+    async fn forward(
+        &self,
+        _: &str,
+        _: Vec<Credential>,
+        _: Option<std::sync::Arc<Account>>,
+    ) -> Result<String> {
         unreachable!("git needs no gateway")
     }
 

@@ -20,6 +20,7 @@ fn upstream(port: u16) -> Upstream {
         name: "api".into(),
         base_url: format!("http://127.0.0.1:{port}/base"),
         credentials: vec![credential],
+        metered: true,
     }
 }
 
@@ -34,7 +35,7 @@ async fn credentials_are_added_outside_and_never_seen_inside() {
             prefix: "Bearer ".into(),
             secret: Secret::new("mine", CANARY),
         };
-        let url = sandbox.forward("api", vec![own]).await.expect("a gateway");
+        let url = sandbox.forward("api", vec![own], None).await.expect("a gateway");
         let script = format!(
             "python3 - <<'END'\n\
              import urllib.request\n\
@@ -52,7 +53,7 @@ async fn credentials_are_added_outside_and_never_seen_inside() {
             output(&*sandbox, "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null; true").await;
         assert!(!environment.contains(CANARY));
 
-        let operators = sandbox.forward("api", Vec::new()).await.expect("a gateway");
+        let operators = sandbox.forward("api", Vec::new(), None).await.expect("a gateway");
         let received = output(&*sandbox, &fetch(&operators)).await;
         assert!(received.to_lowercase().contains("x-api-key: operators-own"), "{received}");
 
@@ -90,7 +91,7 @@ async fn events_arrive_one_by_one_and_bodies_go_up() {
         stream.write_all(b"data: two\n\n").await.expect("written");
     });
     let sandbox = open(&*provider).await;
-    let url = sandbox.forward("api", Vec::new()).await.expect("a gateway");
+    let url = sandbox.forward("api", Vec::new(), None).await.expect("a gateway");
     let script = format!(
         "python3 -u - <<'END'\n\
          import urllib.request\n\
@@ -113,11 +114,11 @@ async fn what_cannot_be_reached_says_so_without_secrets() {
         TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port();
     let provider = with_upstreams(vec![upstream(port)]);
     let sandbox = open(&*provider).await;
-    let url = sandbox.forward("api", Vec::new()).await.expect("a gateway");
+    let url = sandbox.forward("api", Vec::new(), None).await.expect("a gateway");
     let seen = output(&*sandbox, &fetch(&url)).await;
     assert!(seen.starts_with("502 {\"type\":\"error\",\"error\":{\"type\":\"api_error\""), "{seen}");
     assert!(!seen.contains("operators-own"));
-    let error = sandbox.forward("other", Vec::new()).await.expect_err("unknown");
+    let error = sandbox.forward("other", Vec::new(), None).await.expect_err("unknown");
     assert_eq!(error.kind.as_str(), "not-found");
     assert!(error.message.contains("api"), "{error}");
 }

@@ -7,6 +7,7 @@ mod library;
 pub mod local;
 mod refusal;
 
+use super::meter::Account;
 use super::secret::Secret;
 use super::{CapabilityError, Result};
 pub use crate::isolation::Isolation;
@@ -193,8 +194,14 @@ pub trait Sandbox: Send + Sync {
     /// Writes a file whole with these permission bits, making its parent directories.
     async fn write_file(&self, path: &str, content: &[u8], mode: u32) -> Result<()>;
     /// Opens a gateway on the sandbox's loopback to an upstream the operator configured (such as `anthropic`) and
-    /// returns its base URL. Requests leave through the host, which adds `credentials`: the sandbox never sees them.
-    async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String>;
+    /// returns its base URL. Requests leave through the host, which adds `credentials`: the sandbox never sees them. What
+    /// they cost is charged to `account`, and the gateway closes with it.
+    async fn forward(
+        &self,
+        upstream: &str,
+        credentials: Vec<Credential>,
+        account: Option<Arc<Account>>,
+    ) -> Result<String>;
     /// Saves the files as an image. It holds files alone, no processes and no environment, and can be used at once; the
     /// sandbox stays usable. Where a command runs, it is held still meanwhile and goes on.
     async fn snapshot(&self) -> Result<Snapshot>;

@@ -15,6 +15,7 @@ use super::{
     BuildLog, Collected, Credential, ExecSpec, ImageInfo, ImageSpec, Isolation, Network, Process,
     RefusalSink, Sandbox, SandboxProvider, SandboxSpec, Snapshot, SnapshotMode,
 };
+use crate::capability::meter::Account;
 use crate::capability::volume::VolumeStore;
 use crate::capability::volume::directory::DirectoryVolumes;
 use crate::capability::{CapabilityError, Result};
@@ -152,8 +153,13 @@ impl Sandbox for DockerSandbox {
         self.guest.write_file(path, content, mode).await
     }
 
-    async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String> {
-        self.guest.forward(upstream, credentials).await
+    async fn forward(
+        &self,
+        upstream: &str,
+        credentials: Vec<Credential>,
+        account: Option<Arc<Account>>,
+    ) -> Result<String> {
+        self.guest.forward(upstream, credentials, account).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {

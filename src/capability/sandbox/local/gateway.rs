@@ -1,8 +1,11 @@
 //! Gateways: reverse proxies on a sandbox's loopback to the upstreams that the operator configured. The host adds the
-//! credentials, so a sandbox uses a service without ever seeing its key. Bodies stream both ways and are never stored.
+//! credentials, so a sandbox uses a service without ever seeing its key, and counts what is spent. Bodies stream both ways
+//! and are never stored.
 
 use super::Upstream;
 use super::listener::Listener;
+use super::metered::{self, Metered};
+use crate::capability::meter::{Account, Charge};
 use crate::capability::sandbox::Credential;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
@@ -10,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::io::{self, Read};
@@ -54,6 +57,10 @@ pub(in crate::capability::sandbox) struct Gateways {
 pub(super) struct Route {
     base: reqwest::Url,
     credentials: Vec<(HeaderName, HeaderValue)>,
+    /// Whom it belongs to. It closes with the account.
+    account: Option<Arc<Account>>,
+    /// Whether what passes is charged to the account.
+    metered: bool,
 }
 
 impl Gateways {
@@ -71,7 +78,12 @@ impl Gateways {
     }
 
     /// The way to an upstream. The caller's credentials win over the operator's.
-    pub(super) fn route(&self, name: &str, credentials: Vec<Credential>) -> Result<Route> {
+    pub(super) fn route(
+        &self,
+        name: &str,
+        credentials: Vec<Credential>,
+        account: Option<Arc<Account>>,
+    ) -> Result<Route> {
         let upstream = self.upstreams.iter().find(|upstream| upstream.name == name).ok_or_else(|| {
             let known: Vec<_> = self.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
@@ -91,7 +103,7 @@ impl Gateways {
             })?;
         let credentials = if credentials.is_empty() { upstream.credentials.clone() } else { credentials };
         let credentials = credentials.iter().map(Credential::header).collect::<Result<_>>()?;
-        Ok(Route { base, credentials })
+        Ok(Route { base, credentials, account, metered: upstream.metered })
     }
 
     /// A gateway, and the path at which it serves.
@@ -166,10 +178,18 @@ async fn pass_on(
     let Some(url) = target(route, prefix, request.uri()) else {
         return refuse(StatusCode::NOT_FOUND, "not_found_error", "no such gateway");
     };
+    let charge = match charge(route, request.method(), url.path()) {
+        Ok(charge) => charge,
+        Err(refusal) => return *refusal,
+    };
     let (parts, body) = request.into_parts();
     let mut headers = parts.headers;
     strip(&mut headers);
     headers.remove(header::HOST);
+    if charge.is_some() {
+        // What is compressed cannot be counted.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
     if !route.credentials.is_empty() {
         for name in &CREDENTIALS {
             headers.remove(name);
@@ -184,7 +204,11 @@ async fn pass_on(
         Ok(response) => {
             let mut response = Response::from(response);
             strip(response.headers_mut());
-            response.map(|body| body.map_err(Into::into).boxed())
+            let response = response.map(|body| body.map_err(Into::into).boxed());
+            match charge {
+                Some(charge) if response.status().is_success() => count(response, charge),
+                _ => response,
+            }
         }
         Err(error) => {
             let why = if error.is_timeout() {
@@ -202,6 +226,44 @@ async fn pass_on(
             )
         }
     }
+}
+
+/// Opens a charge for a request that costs something, `None` for the others. The error is the answer to one that is not
+/// to be sent.
+fn charge(
+    route: &Route,
+    method: &Method,
+    path: &str,
+) -> std::result::Result<Option<Charge>, Box<Response<Body>>> {
+    let Some(account) = &route.account else { return Ok(None) };
+    let refused = |why: &str| {
+        Err(Box::new(refuse(StatusCode::PAYMENT_REQUIRED, "billing_error", &format!("harvest: {why}"))))
+    };
+    if account.is_closed() {
+        return refused("the step that opened this gateway has ended");
+    }
+    if !route.metered {
+        return Ok(None);
+    }
+    if metered::costs(method, path) {
+        return account.begin().map(Some).or_else(|why| refused(&why));
+    }
+    // A budget that something can be spent beside is none.
+    if account.left().is_some() && !metered::is_free(method, path) {
+        return refused("what this request costs cannot be counted, and there is a budget to keep");
+    }
+    Ok(None)
+}
+
+/// Counts what an answer costs while it passes.
+fn count(response: Response<Body>, charge: Charge) -> Response<Body> {
+    let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    if header(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        let why = "harvest: the upstream compresses its answers, so that what they cost cannot be counted";
+        return refuse(StatusCode::BAD_GATEWAY, "api_error", why);
+    }
+    let events = header(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/event-stream"));
+    response.map(|body| Metered::new(body, charge, events).boxed())
 }
 
 /// The URL at the upstream, `None` for a request without the token or one that would climb out of the base path.

@@ -11,6 +11,7 @@ use super::reach::{self, Reach};
 use super::strikes::Strikes;
 use super::watchdog::Commands;
 use super::{limits, wire};
+use crate::capability::meter::Account;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use bytes::Bytes;
@@ -403,8 +404,10 @@ impl Guest {
         &self,
         upstream: &str,
         credentials: Vec<Credential>,
+        account: Option<Arc<Account>>,
     ) -> Result<String> {
-        let (service, path) = self.gateways.gateway(self.gateways.route(upstream, credentials)?)?;
+        let route = self.gateways.route(upstream, credentials, account)?;
+        let (service, path) = self.gateways.gateway(route)?;
         let address = self.offer(0, service).await?;
         Ok(format!("http://{address}{path}"))
     }

@@ -5,6 +5,7 @@ use super::guest::Guest;
 use super::image::{Images, Manifest};
 use super::running::{Launch, Running};
 use super::watchdog::Watched;
+use crate::capability::meter::Account;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use async_trait::async_trait;
@@ -92,8 +93,13 @@ impl Sandbox for LocalSandbox {
         self.guest.write_file(path, content, mode).await
     }
 
-    async fn forward(&self, upstream: &str, credentials: Vec<Credential>) -> Result<String> {
-        self.guest.forward(upstream, credentials).await
+    async fn forward(
+        &self,
+        upstream: &str,
+        credentials: Vec<Credential>,
+        account: Option<Arc<Account>>,
+    ) -> Result<String> {
+        self.guest.forward(upstream, credentials, account).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {

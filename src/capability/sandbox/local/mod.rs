@@ -20,6 +20,7 @@ mod inside;
 mod instance;
 mod listener;
 mod merge;
+mod metered;
 mod oci;
 mod passage;
 mod plan;
@@ -97,6 +98,8 @@ pub struct Upstream {
     pub base_url: String,
     /// The operator's own, used where the caller brings none.
     pub credentials: Vec<super::Credential>,
+    /// Whether it is a model API, whose answers are counted and paid for.
+    pub metered: bool,
 }
 
 /// Makes sandboxes on this machine. State lies under one directory, which only its owner can enter.
