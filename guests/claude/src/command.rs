@@ -12,6 +12,8 @@ pub const MCP_CONFIG: &str = "/root/.claude/mcp.json";
 pub const AGENTS: &str = "/app/AGENTS.md";
 /// Stands where a credential would: the gateway puts the real one in its place.
 const PLACEHOLDER: &str = "held-by-the-gateway";
+/// Milliseconds that an MCP server may take to start: one with a browser takes seconds, and the machine may be busy.
+const MCP_START_MS: &str = "60000";
 /// Times that the CLI repeats a failed API call.
 const API_RETRIES: &str = "4";
 
@@ -37,6 +39,7 @@ pub fn arguments(call: &Call) -> Vec<String> {
         "--verbose",
         "--input-format",
         "stream-json",
+        "--include-partial-messages",
         "--replay-user-messages",
         "--permission-mode",
         "bypassPermissions",
@@ -72,6 +75,7 @@ pub fn environment(gateway: &str, oauth: bool) -> Vec<(String, String)> {
         ("CLAUDE_CODE_MAX_RETRIES", API_RETRIES),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
         ("MCP_CONNECTION_NONBLOCKING", "0"),
+        ("MCP_TIMEOUT", MCP_START_MS),
         ("DISABLE_AUTOUPDATER", "1"),
         ("DISABLE_TELEMETRY", "1"),
         ("DISABLE_ERROR_REPORTING", "1"),
@@ -85,6 +89,12 @@ pub fn environment(gateway: &str, oauth: bool) -> Vec<(String, String)> {
     .into()
 }
 
+/// Asks the CLI to stop what it does and to give a result, as a line of input.
+pub fn interruption() -> Vec<u8> {
+    let request = json!({ "subtype": "interrupt" });
+    line(&json!({ "type": "control_request", "request_id": "harvest-stop", "request": request }))
+}
+
 /// What the CLI would otherwise ask a person about on its first start.
 pub fn onboarding(cwd: &str) -> Value {
     json!({
@@ -96,8 +106,11 @@ pub fn onboarding(cwd: &str) -> Value {
 
 /// The prompt as a line of input.
 pub fn message(prompt: &str) -> Vec<u8> {
-    let mut line =
-        json!({ "type": "user", "message": { "role": "user", "content": prompt } }).to_string().into_bytes();
+    line(&json!({ "type": "user", "message": { "role": "user", "content": prompt } }))
+}
+
+fn line(value: &Value) -> Vec<u8> {
+    let mut line = value.to_string().into_bytes();
     line.push(b'\n');
     line
 }

@@ -1,6 +1,7 @@
 //! What became of a session. Neither the exit code nor `subtype` is enough: an API error exits 1 and says `success`,
 //! a session whose every tool was denied exits 0.
 
+use crate::machine::Stop;
 use crate::transcript::Transcript;
 use serde_json::Value;
 
@@ -11,8 +12,8 @@ pub enum Ending {
     Code(i32),
     /// By this signal.
     Signal(i32),
-    /// It went on for too long after its result, and was killed.
-    Lingered,
+    /// It was stopped here by a timer.
+    Stopped(Stop),
     /// It was killed here since the API refuses the credential.
     Unauthorised,
     /// It was killed here since a server it needs did not connect.
@@ -53,6 +54,9 @@ pub enum Kind {
     ApiError,
     AuthError,
     RateLimited,
+    NotFound,
+    Quota,
+    TimedOut,
     BudgetExceeded,
     MaxTurns,
     Interrupted,
@@ -81,6 +85,9 @@ pub fn decide(transcript: &Transcript, ending: Ending, stderr: &str, required: &
             ),
         );
     }
+    if let Some((kind, message)) = stopped(ending) {
+        return failed(kind, message);
+    }
     let missing: Vec<_> = transcript.unconnected.iter().filter(|(name, _)| required.contains(name)).collect();
     if let Some((name, state)) = missing.first() {
         return failed(
@@ -107,7 +114,7 @@ pub fn decide(transcript: &Transcript, ending: Ending, stderr: &str, required: &
             _ => failed(Kind::Crashed, "claude ended without a result".into()),
         };
     };
-    if let Some((kind, message)) = bad_result(result) {
+    if let Some((kind, message)) = bad_result(transcript, result) {
         return failed(kind, message);
     }
     if let Ending::Code(code @ 1..) = ending {
@@ -133,29 +140,42 @@ pub fn decide(transcript: &Transcript, ending: Ending, stderr: &str, required: &
     })
 }
 
-/// Why a `result` line is no success, if it is none.
-fn bad_result(result: &Value) -> Option<(Kind, String)> {
-    let errors = || {
-        let list =
-            result["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
-        if list.is_empty() {
-            result["result"].as_str().unwrap_or("no reason given").to_owned()
-        } else {
-            list.join("; ")
+/// What it means to have been stopped by a timer; one that did not end after its result may still have done its work.
+fn stopped(ending: Ending) -> Option<(Kind, String)> {
+    let Ending::Stopped(stop) = ending else { return None };
+    match stop {
+        Stop::NotStarted => {
+            Some((Kind::StartupError, "claude did not start in time: is an MCP server of it stuck?".into()))
         }
+        Stop::Silent => Some((Kind::TimedOut, "claude said nothing for 20 minutes and was stopped".into())),
+        Stop::OutOfTime => {
+            let message = "the session took all the time that its step has: raise `timeout` or ask for less";
+            Some((Kind::TimedOut, message.into()))
+        }
+        Stop::Lingered => None,
+    }
+}
+
+/// Why a `result` line is no success, if it is none.
+fn bad_result(transcript: &Transcript, result: &Value) -> Option<(Kind, String)> {
+    let listed: Vec<&str> =
+        result["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let why = match listed.as_slice() {
+        [] => result["result"].as_str().unwrap_or("no reason given").to_owned(),
+        listed => listed.join("; "),
     };
     match result["subtype"].as_str() {
         Some("error_max_turns") => {
-            return Some((Kind::MaxTurns, format!("{}: raise `max_turns` or ask for less", errors())));
+            return Some((Kind::MaxTurns, format!("{why}: raise `max_turns` or ask for less")));
         }
         Some("error_max_budget_usd") => {
-            return Some((
-                Kind::BudgetExceeded,
-                format!("{}: raise `max_budget_usd` or ask for less", errors()),
-            ));
+            return Some((Kind::BudgetExceeded, format!("{why}: raise `max_budget_usd` or ask for less")));
+        }
+        Some("error_during_execution") if !transcript.started => {
+            return Some((Kind::StartupError, format!("claude did not start: {why}")));
         }
         Some("error_during_execution") => {
-            return Some((Kind::Interrupted, format!("claude was interrupted: {}", errors())));
+            return Some((Kind::Interrupted, format!("claude was interrupted: {why}")));
         }
         _ => {}
     }
@@ -163,14 +183,8 @@ fn bad_result(result: &Value) -> Option<(Kind, String)> {
         return Some((Kind::Refused, "the model declined the request".into()));
     }
     if result["is_error"] == Value::Bool(true) {
-        let message = errors();
-        let kind = match result["api_error_status"].as_u64() {
-            Some(401 | 403) => Kind::AuthError,
-            Some(429 | 529) => Kind::RateLimited,
-            _ if message.contains("Not logged in") || message.contains("/login") => Kind::AuthError,
-            _ => Kind::ApiError,
-        };
-        return Some((kind, message));
+        let kind = api_error(transcript.api_error.as_deref(), result["api_error_status"].as_u64());
+        return Some((kind, explained(kind, &why)));
     }
     let denied: Vec<&str> = result["permission_denials"]
         .as_array()
@@ -181,6 +195,32 @@ fn bad_result(result: &Value) -> Option<(Kind, String)> {
     (!denied.is_empty()).then(|| {
         (Kind::ToolDenied, format!("the agent was denied {}: its work is not complete", denied.join(", ")))
     })
+}
+
+/// The kind of an error of the API: by the name that the CLI gives it, else by its status.
+fn api_error(name: Option<&str>, status: Option<u64>) -> Kind {
+    match (name, status) {
+        (_, Some(401 | 403)) | (Some("authentication_failed" | "oauth_org_not_allowed"), _) => {
+            Kind::AuthError
+        }
+        (_, Some(429 | 529)) | (Some("rate_limit" | "overloaded"), _) => Kind::RateLimited,
+        (Some("billing_error"), _) => Kind::Quota,
+        (Some("model_not_found"), _) => Kind::NotFound,
+        _ => Kind::ApiError,
+    }
+}
+
+/// The CLI's sentence, with what to do about it where that is known.
+fn explained(kind: Kind, why: &str) -> String {
+    let why = why.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason given").trim();
+    let advice = match kind {
+        Kind::AuthError => "check the credential",
+        Kind::RateLimited => "try again later, or write `retry: { on: [rate-limited] }`",
+        Kind::Quota => "add credit to the account",
+        Kind::NotFound => "check `model`",
+        _ => return format!("the model API failed: {why}"),
+    };
+    format!("the model API refused: {why}; {advice}")
 }
 
 #[cfg(test)]
@@ -213,10 +253,41 @@ mod tests {
         assert_eq!(decided(&[INIT, denied], Ending::Code(0)).unwrap_err().0, Kind::ToolDenied);
         let error = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"result":"Overloaded"}"#;
         assert_eq!(decided(&[INIT, error], Ending::Code(1)).unwrap_err().0, Kind::RateLimited);
+        let lingered = decided(&[INIT, error], Ending::Stopped(Stop::Lingered)).unwrap_err();
+        assert_eq!(lingered.0, Kind::RateLimited);
         let pending = INIT.replace("\"connected\"", "\"pending\"");
         let fine =
             r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","permission_denials":[]}"#;
         assert_eq!(decided(&[&pending, fine], Ending::Code(0)).unwrap_err().0, Kind::StartupError);
+    }
+
+    #[test]
+    fn errors_of_the_api_are_told_apart_by_their_names() {
+        for (name, status, kind) in [
+            ("billing_error", "400", Kind::Quota),
+            ("model_not_found", "404", Kind::NotFound),
+            ("authentication_failed", "null", Kind::AuthError),
+            ("unknown", "400", Kind::ApiError),
+            ("server_error", "500", Kind::ApiError),
+        ] {
+            let said = format!(r#"{{"type":"assistant","error":"{name}","message":{{"content":[]}}}}"#);
+            let result = format!(
+                r#"{{"type":"result","subtype":"success","is_error":true,"api_error_status":{status},"result":"It failed\nfor a reason"}}"#
+            );
+            let (found, message) = decided(&[INIT, &said, &result], Ending::Code(1)).unwrap_err();
+            assert_eq!(found, kind, "{name}");
+            assert!(message.contains("It failed") && !message.contains('\n'), "{message}");
+        }
+    }
+
+    #[test]
+    fn timers_are_told_apart() {
+        let stopped = |stop| decided(&[INIT], Ending::Stopped(stop)).unwrap_err().0;
+        assert_eq!(stopped(Stop::NotStarted), Kind::StartupError);
+        assert_eq!((stopped(Stop::Silent), stopped(Stop::OutOfTime)), (Kind::TimedOut, Kind::TimedOut));
+        let fine =
+            r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","permission_denials":[]}"#;
+        assert!(decided(&[INIT, fine], Ending::Stopped(Stop::Lingered)).is_ok());
     }
 
     #[test]

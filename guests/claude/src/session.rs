@@ -1,18 +1,23 @@
-//! One prompt: spawned -> init -> turns -> result -> drained -> exited.
+//! One prompt, from the CLI's start to its end.
 
 use crate::command::{self, Call};
+use crate::harvest::run::ledger;
 use crate::harvest::run::run::current;
 use crate::harvest::sandbox::types::{
     Credential, Error as Trouble, ExecOptions, Exit, Output, Process, Sandbox, Secret,
 };
-use crate::harvest::streams::streams;
+use crate::harvest::streams::streams::{self, Level};
+use crate::limits::{self, Limits};
+use crate::machine::{Action, Machine, Stage, Stop};
+use crate::mcp::Refusal;
 use crate::outcome::{Ending, Kind, Outcome, decide};
+use crate::told::Told;
 use crate::transcript::Transcript;
 use crate::{Error, Guest, Session, Steps, mcp, repository};
-use serde_json::json;
+use std::time::Instant;
 
-/// Milliseconds that the CLI may go on after its result before it is killed.
-const LINGER_MS: u64 = 30_000;
+/// Milliseconds from the end of the CLI's output to its own.
+const EXIT_MS: u64 = 30_000;
 /// Bytes of one line; the CLI's longest hold a file that was read.
 const LINE_MAX: usize = 16 << 20;
 /// Bytes of standard error that are kept for messages.
@@ -48,9 +53,35 @@ impl Guest for Steps {
         ];
         let bound: Vec<(&str, &Secret)> =
             bound.into_iter().filter_map(|(slot, secret)| Some((slot, secret?))).collect();
-        let servers = mcp.unwrap_or_default();
         let slots: Vec<&str> = bound.iter().map(|(slot, _)| *slot).collect();
-        let configuration = mcp::configuration(&servers, &slots).map_err(Error::Invalid)?;
+        let secret = |wanted: &str| bound.iter().find(|(slot, _)| *slot == wanted).map(|(_, secret)| *secret);
+        let servers = mcp::choose(mcp.as_deref(), &slots, &installed(sandbox)?)?;
+        let required = servers.required();
+        let mut services = Vec::new();
+        for (upstream, slot) in servers.services() {
+            let credentials = slot.and_then(secret).map(|secret| bearer(secret));
+            services
+                .push((upstream, sandbox.forward(upstream, &credentials.into_iter().collect::<Vec<_>>())?));
+        }
+        let address = |wanted: &str| services.iter().find(|(upstream, _)| *upstream == wanted);
+        let configuration =
+            servers.configuration(&mut |upstream| address(upstream).map(|(_, url)| url.clone()));
+
+        if let Some(usd) = max_budget_usd {
+            ledger::limit(usd);
+        }
+        let started = Instant::now();
+        let remaining = current().remaining_ms;
+        let bounds = sandbox.bounds();
+        let limits = Limits {
+            network: limits::network(&bounds),
+            money: ledger::left(),
+            time: remaining,
+            turns: max_turns,
+            memory: bounds.memory,
+        };
+        let told = [Some(limits.told()), append_system_prompt].into_iter().flatten();
+        let append_system_prompt = Some(told.collect::<Vec<_>>().join("\n\n"));
 
         let before = repository::rev_parse(sandbox, &cwd, "HEAD")?;
         prepare(sandbox, &cwd, &configuration)?;
@@ -58,32 +89,60 @@ impl Guest for Steps {
         let call = Call { session, resumes, model, max_turns, max_budget_usd, append_system_prompt };
         let gateway = gateway(sandbox, anthropic_api_key, claude_code_oauth_token)?;
         let oauth = anthropic_api_key.is_none() && claude_code_oauth_token.is_some();
+        let held: Vec<&str> = servers.slots().collect();
+        let held = bound.iter().filter(|(slot, _)| held.contains(slot));
         let process = sandbox.exec(&ExecOptions {
             command: command::arguments(&call),
             env: command::environment(&gateway, oauth),
-            secrets: bound.iter().map(|(slot, secret)| (slot.to_ascii_uppercase(), *secret)).collect(),
+            secrets: held.map(|(slot, secret)| (slot.to_ascii_uppercase(), *secret)).collect(),
             workdir: Some(cwd.clone()),
             stdin: true,
             tee: false,
         })?;
 
-        let mut followed = Followed::default();
-        let ending = followed.follow(&process, &prompt, &servers)?;
+        let mut followed = Followed::new(started, remaining);
+        let ending = followed.follow(&process, &prompt, &required)?;
         let stderr = String::from_utf8_lossy(&followed.stderr).into_owned();
-        match decide(&followed.transcript, ending, &stderr, &servers) {
+        match decide(&followed.transcript, ending, &stderr, &required) {
             Outcome::Failed(kind, message) => Err(error(kind, message)),
-            Outcome::Done(done) => Ok(Session {
-                changed: repository::changed(sandbox, &cwd, before.as_deref())?,
-                summary: command::summary(&done.result, &prompt),
-                result: done.result,
-                session_id: done.session_id,
-                turns: done.turns,
-                cost_usd: done.cost_usd,
-                input_tokens: done.input_tokens,
-                output_tokens: done.output_tokens,
-            }),
+            Outcome::Done(done) => {
+                // What the host counted is what will be billed; the CLI's own sum is a guess at list prices.
+                let spent = ledger::spent();
+                let metered = spent.input_tokens > 0;
+                let pick = |metered_count, own| if metered { metered_count } else { own };
+                Ok(Session {
+                    changed: repository::changed(sandbox, &cwd, before.as_deref())?,
+                    summary: command::summary(&done.result, &prompt),
+                    result: done.result,
+                    session_id: done.session_id,
+                    turns: done.turns,
+                    cost_usd: if metered { spent.usd } else { done.cost_usd },
+                    input_tokens: pick(spent.input_tokens, done.input_tokens),
+                    output_tokens: pick(spent.output_tokens, done.output_tokens),
+                })
+            }
         }
     }
+}
+
+/// Programs of MCP servers that the image has.
+fn installed(sandbox: &Sandbox) -> Result<Vec<String>, Trouble> {
+    let script = "for name; do command -v \"$name\" >/dev/null && echo \"$name\"; done; true";
+    let programs = mcp::SERVERS.iter().filter_map(mcp::Server::command);
+    let command = ["sh", "-c", script, "sh"].into_iter().chain(programs).map(str::to_owned).collect();
+    let options =
+        ExecOptions { command, env: vec![], secrets: vec![], workdir: None, stdin: false, tee: false };
+    let process = sandbox.exec(&options)?;
+    let mut said = Vec::new();
+    loop {
+        match process.next(Some(PROBE_MS))? {
+            Output::Stdout(bytes) => said.extend_from_slice(&bytes),
+            Output::Stderr(_) => {}
+            Output::Idle => return Err(Trouble::TimedOut("the sandbox takes too long to answer".into())),
+            Output::End => break,
+        }
+    }
+    Ok(String::from_utf8_lossy(&said).lines().map(str::to_owned).collect())
 }
 
 /// Writes what the CLI reads at its start.
@@ -114,62 +173,93 @@ fn conversation(sandbox: &Sandbox, resume: Option<String>) -> Result<(String, bo
 
 /// The way to the model API. The credential is added outside.
 fn gateway(sandbox: &Sandbox, api_key: Option<&Secret>, oauth: Option<&Secret>) -> Result<String, Trouble> {
-    let credential = |header: &str, prefix: &str, secret| Credential {
-        header: header.into(),
-        prefix: prefix.into(),
-        secret,
-    };
     let credentials = match (api_key, oauth) {
-        (Some(secret), _) => vec![credential("x-api-key", "", secret)],
-        (None, Some(secret)) => vec![credential("authorization", "Bearer ", secret)],
+        (Some(secret), _) => vec![Credential { header: "x-api-key".into(), prefix: String::new(), secret }],
+        (None, Some(secret)) => vec![bearer(secret)],
         (None, None) => vec![],
     };
     sandbox.forward("anthropic", &credentials)
 }
 
+fn bearer(secret: &Secret) -> Credential<'_> {
+    Credential { header: "authorization".into(), prefix: "Bearer ".into(), secret }
+}
+
 /// What was seen of the CLI.
-#[derive(Default)]
 struct Followed {
+    started: Instant,
+    machine: Machine,
     transcript: Transcript,
     line: Vec<u8>,
     stderr: Vec<u8>,
 }
 
 impl Followed {
+    /// `remaining` is what was left of the step's time when the clock was `started`.
+    fn new(started: Instant, remaining: Option<u64>) -> Self {
+        let now = millis(started);
+        let machine = Machine::new(now, remaining.map(|left| left.saturating_sub(now)));
+        Self { started, machine, transcript: Transcript::default(), line: Vec::new(), stderr: Vec::new() }
+    }
+
     /// Gives the prompt and follows the CLI to its end.
     fn follow(&mut self, process: &Process, prompt: &str, required: &[String]) -> Result<Ending, Trouble> {
         // A CLI that is gone already is told by its exit code, not by the pipe that broke.
         let _ = process.write(&command::message(prompt));
-        let mut open = true;
-        loop {
-            let patience = self.transcript.result.is_some().then_some(LINGER_MS);
-            match process.next(patience)? {
+        while self.machine.stage() < Stage::Drained {
+            match self.machine.due(millis(self.started)) {
+                Some(Action::Interrupt) => {
+                    streams::progress("stopping claude");
+                    let _ = process.write(&command::interruption());
+                }
+                Some(Action::Kill) => {
+                    process.kill()?;
+                    return Ok(Ending::Stopped(self.machine.stopped().unwrap_or(Stop::Silent)));
+                }
+                None => {}
+            }
+            match process.next(Some(self.machine.patience(millis(self.started))))? {
                 Output::Stdout(bytes) => self.read(&bytes)?,
                 Output::Stderr(bytes) => self.keep_stderr(&bytes),
-                Output::Idle => {
-                    process.kill()?;
-                    return Ok(Ending::Lingered);
-                }
-                Output::End => break,
+                Output::Idle => continue,
+                Output::End => self.machine.reach(Stage::Drained, millis(self.started)),
             }
-            if open && self.transcript.result.is_some() {
-                // The end of input is how the CLI is told that no further prompt comes.
-                process.close_stdin();
-                open = false;
-            }
-            if matches!(self.transcript.retried_status, Some(401 | 403)) {
-                process.kill()?;
-                return Ok(Ending::Unauthorised);
-            }
-            if self.transcript.unconnected.iter().any(|(name, _)| required.contains(name)) {
-                process.kill()?;
-                return Ok(Ending::Unconnected);
+            self.machine.heard(millis(self.started));
+            if let Some(ending) = self.advance(process, required)? {
+                return Ok(ending);
             }
         }
-        Ok(match process.wait(Some(LINGER_MS))? {
-            Exit::Code(code) => Ending::Code(code),
-            Exit::Signal(signal) => Ending::Signal(signal),
+        let exit = process.wait(Some(EXIT_MS))?;
+        Ok(match (self.machine.stopped(), exit) {
+            (Some(stop), _) => Ending::Stopped(stop),
+            (None, Exit::Code(code)) => Ending::Code(code),
+            (None, Exit::Signal(signal)) => Ending::Signal(signal),
         })
+    }
+
+    /// Moves on with what the transcript shows, and ends at once what cannot become good.
+    fn advance(&mut self, process: &Process, required: &[String]) -> Result<Option<Ending>, Trouble> {
+        let now = millis(self.started);
+        if self.transcript.started {
+            self.machine.reach(Stage::Init, now);
+        }
+        if self.transcript.answered {
+            self.machine.reach(Stage::Turns, now);
+        }
+        if self.transcript.result.is_some() && self.machine.stage() < Stage::Result {
+            self.machine.reach(Stage::Result, now);
+            // The end of input is how the CLI is told that no further prompt comes.
+            process.close_stdin();
+        }
+        let ending = if matches!(self.transcript.retried_status, Some(401 | 403)) {
+            Ending::Unauthorised
+        } else if self.transcript.unconnected.iter().any(|(name, _)| required.contains(name)) {
+            Ending::Unconnected
+        } else {
+            return Ok(None);
+        };
+        process.kill()?;
+        Ok(Some(ending))
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
@@ -184,8 +274,13 @@ impl Followed {
             if piece.ends_with(b"\n") {
                 let line = std::mem::take(&mut self.line);
                 for told in self.transcript.read(&line) {
-                    let text = told.line();
-                    streams::event("agent", &json!({ "kind": told.kind(), "text": text }).to_string());
+                    if let Told::Picture { name, media_type, content } = &told
+                        && let Err(why) = streams::artifact(name, media_type, content)
+                    {
+                        streams::log(Level::Warn, &format!("{name} was not kept: {why}"));
+                        continue;
+                    }
+                    streams::event("agent", &told.event().to_string());
                 }
             }
         }
@@ -207,11 +302,28 @@ fn error(kind: Kind, message: String) -> Error {
         Kind::ApiError => Error::ApiError(message),
         Kind::AuthError => Error::AuthError(message),
         Kind::RateLimited => Error::RateLimited(message),
+        Kind::NotFound => Error::NotFound(message),
+        Kind::Quota => Error::Quota(message),
+        Kind::TimedOut => Error::TimedOut(message),
         Kind::BudgetExceeded => Error::BudgetExceeded(message),
         Kind::MaxTurns => Error::MaxTurns(message),
         Kind::Interrupted => Error::Interrupted(message),
         Kind::Crashed => Error::Crashed(message),
         Kind::StartupError => Error::StartupError(message),
+    }
+}
+
+/// Milliseconds since the session was begun.
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(message) => Self::Invalid(message),
+            Refusal::NotInstalled(message) => Self::StartupError(message),
+        }
     }
 }
 
