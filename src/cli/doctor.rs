@@ -1,19 +1,28 @@
 //! `harvest doctor`: tries what harvest needs from this machine.
 
 use super::{Outcome, print_json, print_line};
-use crate::app::doctor::probes;
+use crate::app::doctor::{probes, probes_of_claude};
 use crate::config::Home;
 
 /// What to try.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Try Claude Code too: in a sandbox of the image `agent`, against an API of our own that refuses every request.
+    #[arg(long)]
+    claude: bool,
+    /// With --claude: give the real model API one short prompt, which costs a cent or so.
+    #[arg(long, requires = "claude")]
+    live: bool,
     /// One JSON array.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn doctor(home: &Home, arguments: &Arguments) -> Outcome {
-    let probes = probes(home).await;
+    let mut probes = probes(home).await;
+    if arguments.claude {
+        probes.extend(probes_of_claude(home, arguments.live).await);
+    }
     if arguments.json {
         print_json(&probes)?;
     } else {

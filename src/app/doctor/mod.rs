@@ -1,5 +1,9 @@
 //! Tries everything that harvest needs from this machine, one cause and one remedy each.
 
+mod claude;
+
+pub use claude::probes as probes_of_claude;
+
 use super::{App, setup};
 #[cfg(feature = "docker")]
 use crate::capability::sandbox::docker;
