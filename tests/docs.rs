@@ -23,6 +23,7 @@ use tempfile::TempDir;
 const README: &str = include_str!("../README.md");
 const SANDBOX: &str = include_str!("../docs/sandbox.md");
 const REFERENCE: &str = include_str!("../docs/workflows.md");
+const SESSIONS: &str = include_str!("../docs/agent-sessions.md");
 
 /// A fenced block of YAML.
 struct Block {
@@ -147,7 +148,10 @@ fn frame(fragment: &str) -> (String, usize) {
 
 #[test]
 fn every_example_is_good() {
-    for (document, content, least) in [("README.md", README, 1), ("docs/workflows.md", REFERENCE, 20)] {
+    let sessions = ("docs/agent-sessions.md", SESSIONS, 1);
+    for (document, content, least) in
+        [("README.md", README, 1), ("docs/workflows.md", REFERENCE, 20), sessions]
+    {
         let (faults, count) = faults(document, content);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
         assert!(count >= least, "{document} has {count} examples; were they found?");

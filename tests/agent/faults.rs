@@ -3,30 +3,11 @@
 use crate::harness::repository::git;
 use crate::harness::text;
 use crate::world::{
-    Ended, assert_nothing_left, home, repository, run, session, shipped, start_and_ask, word,
+    Ended, assert_nothing_left, ended, home, named, prompt_only, repository, session, shipped, start_and_ask,
+    word,
 };
-use scripted_api::{Block, Reply, Script, Server, Stop, scenario};
+use scripted_api::{Block, Reply, Script, Server, Stop};
 use serde_json::json;
-use std::path::{Path, PathBuf};
-
-/// One prompt in a sandbox of the agent image, with nothing around it.
-fn prompt_only(name: &str, more: &str) -> PathBuf {
-    let file = format!(
-        "harvest: 1\nname: {name}\ninputs:\n  prompt: {{ type: string, default: Go }}\nsandboxes:\n  box: {{ image: agent }}\nsteps:\n  agent:\n    uses: claude/run\n    with: {{ cwd: /workspace, prompt: \"${{{{ inputs.prompt }}}}\"{more}\n"
-    );
-    home().file(&format!("{name}.yaml"), &file)
-}
-
-fn ended(script: Script, file: &Path) -> (Ended, Server) {
-    let api = Server::start(script).unwrap();
-    let ended = Ended::of(run(&api, "key-of-the-operator", file, &[]));
-    assert_nothing_left(&ended.run);
-    (ended, api)
-}
-
-fn named(name: &str) -> Script {
-    scenario(name, Path::new("/workspace")).unwrap()
-}
 
 #[test]
 fn a_refused_credential_is_told_at_once() {
@@ -64,7 +45,12 @@ fn an_api_that_never_answers_is_given_up() {
 
 #[test]
 fn a_server_that_is_not_there_fails_the_step_at_its_start() {
-    let (ended, api) = ended(named("text"), &prompt_only("unconnected", ", mcp: [memory, playwright] }"));
+    let file = prompt_only("unconnected", ", mcp: [memory, playwright] }\n    needs: remove");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let remove =
+        "steps:\n  remove: { uses: exec/run, with: { command: [rm, /opt/agent/bin/playwright-mcp] } }\n";
+    std::fs::write(&file, text.replace("steps:\n", remove)).unwrap();
+    let (ended, api) = ended(named("text"), &file);
     assert_eq!((ended.code, ended.kind()), (1, "startup-error"), "{}", ended.said);
     assert!(ended.message().contains("MCP server `playwright`"), "{}", ended.message());
     assert_eq!(api.turns().len(), 0, "the model is not asked without its tools");

@@ -3,7 +3,7 @@
 use crate::harness::repository::git;
 use crate::harness::{Home, Running, text};
 use harvest::id::RunId;
-use scripted_api::Server;
+use scripted_api::{Script, Server, scenario};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,6 +48,35 @@ pub(crate) fn repository(name: &str, files: &[(&str, &str)]) -> PathBuf {
     git(&path, &["add", "-A"]);
     git(&path, &["commit", "-qm", "first"]);
     path
+}
+
+/// One prompt in a sandbox of the agent image, with nothing around it. `more` ends the mapping `with`, and may go on.
+pub(crate) fn prompt_only(name: &str, more: &str) -> PathBuf {
+    let file = format!(
+        "harvest: 1\nname: {name}\ninputs:\n  prompt: {{ type: string, default: Go }}\nsandboxes:\n  box: {{ image: agent }}\nsteps:\n  agent:\n    uses: claude/run\n    with: {{ cwd: /workspace, prompt: \"${{{{ inputs.prompt }}}}\"{more}\n"
+    );
+    home().file(&format!("{name}.yaml"), &file)
+}
+
+/// The same with a budget for the run.
+pub(crate) fn prompt_within(name: &str, budget: &str, more: &str) -> PathBuf {
+    let file = prompt_only(name, more);
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("sandboxes:", &format!("budget: {budget}\nsandboxes:"))).unwrap();
+    file
+}
+
+/// Runs it against a script to its end, and sees that nothing is left of it.
+pub(crate) fn ended(script: Script, file: &Path) -> (Ended, Server) {
+    let api = Server::start(script).unwrap();
+    let ended = Ended::of(run(&api, "key-of-the-operator", file, &[]));
+    assert_nothing_left(&ended.run);
+    (ended, api)
+}
+
+/// A script by its name.
+pub(crate) fn named(name: &str) -> Script {
+    scenario(name, Path::new("/workspace")).unwrap()
 }
 
 /// A workflow file that ships.

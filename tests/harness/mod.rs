@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod https;
+pub(crate) mod mcp;
 pub(crate) mod registry;
 pub(crate) mod repository;
 pub(crate) mod webhook;
