@@ -39,13 +39,7 @@ pub(crate) fn clone(
     let branch = fetched.branch.unwrap_or_else(|| format!("harvest/{}", info.run));
     let remote = Remote { url: origin(repo, &repository), branch: &branch, sha: &fetched.sha };
     fill(sandbox, &repository, &unfinished, &remote)?;
-    let record = Record {
-        repo: repo.to_owned(),
-        base: fetched.sha.clone(),
-        branch: branch.clone(),
-        key: info.idempotency_key,
-    };
-    record.save(sandbox, &path)?;
+    Record::new(repo, &fetched.sha, &branch, &info.idempotency_key).save(sandbox, &path)?;
     command(sandbox, &["mv", "-T", "--", &unfinished, &path]).run()?.success("name the finished clone")?;
     Ok(Cloned { path, sha: fetched.sha, branch })
 }

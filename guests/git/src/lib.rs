@@ -11,7 +11,10 @@ wit_bindgen::generate!({
     generate_all,
 });
 
+mod carry;
 mod checkout;
+mod checkpoint;
+mod history;
 mod keep;
 mod publish;
 mod record;
@@ -64,6 +67,32 @@ impl Guest for Steps {
     fn ls_remote(token: Option<&Secret>, repo: String, ref_: Option<String>) -> Result<Found, Error> {
         let found = repositories::open(&repo, token)?.resolve(given(ref_.as_ref()))?;
         Ok(Found { sha: found.sha })
+    }
+}
+
+impl Error {
+    /// What it says.
+    fn text(&mut self) -> &mut String {
+        match self {
+            Self::Denied(text)
+            | Self::NotFound(text)
+            | Self::Invalid(text)
+            | Self::Conflict(text)
+            | Self::Network(text)
+            | Self::Unavailable(text)
+            | Self::RateLimited(text)
+            | Self::TooLarge(text)
+            | Self::Quota(text)
+            | Self::TimedOut(text)
+            | Self::SandboxLost(text)
+            | Self::Other(text) => text,
+        }
+    }
+
+    /// The same error with more to say.
+    fn with(mut self, more: &str) -> Self {
+        self.text().push_str(more);
+        self
     }
 }
 

@@ -1,13 +1,17 @@
-//! Sending a branch to its remote: `git/push`.
+//! Sending a branch to its remote: `git/push`. Nothing is ever forced, and what cannot be pushed is kept.
 
+use crate::carry::{Carried, carry};
+use crate::checkpoint::{self, Standing};
 use crate::harvest::git::repositories::{self, Repository};
+use crate::harvest::run::run;
 use crate::harvest::streams::streams::{self, Level};
-use crate::keep::{bring, head};
+use crate::history::{ground, is_ancestor};
+use crate::keep::deliver;
 use crate::record::Record;
-use crate::tree::{command, git, line};
+use crate::tree::line;
 use crate::{Error, Pushed, Sandbox, Secret, Strategy};
 
-/// How often a branch that moves on is followed.
+/// How often a branch that moves on is tried.
 const ATTEMPTS: u32 = 3;
 
 pub(crate) fn push(
@@ -17,7 +21,7 @@ pub(crate) fn push(
     reference: Option<&str>,
     strategy: Strategy,
 ) -> Result<Pushed, Error> {
-    let record = Record::load(sandbox, path)?;
+    let mut record = Record::load(sandbox, path)?;
     let branch = match reference {
         Some(name) => name.strip_prefix("refs/heads/").unwrap_or(name).to_owned(),
         None => line(
@@ -28,39 +32,87 @@ pub(crate) fn push(
         )?,
     };
     let repository = repositories::open(&record.repo, token)?;
-    let mut known = vec![record.base.clone()];
     for attempt in 1.. {
-        let sha = head(sandbox, path)?;
-        let without: Vec<&str> = known.iter().map(String::as_str).collect();
-        if !bring(sandbox, path, &repository, &without, &sha)? && !known.contains(&sha) {
-            return Err(Error::Conflict(format!("HEAD went back to {sha}; a push never takes commits away")));
+        // All of it is at the host before anything is risked.
+        let standing = checkpoint::take(sandbox, path, &repository, &mut record, None)?;
+        if let Err(error) = fit(sandbox, path, &record, &standing) {
+            return Err(keep(sandbox, path, &repository, &record, &standing, error));
         }
-        match repository.push(&sha, &branch) {
-            Ok(()) => return Ok(Pushed { sha, ref_: format!("refs/heads/{branch}") }),
-            Err(Error::Conflict(why)) if matches!(strategy, Strategy::FetchRebase) && attempt < ATTEMPTS => {
-                streams::log(Level::Info, &format!("{branch} has moved on ({why}); rebasing on it"));
-                known.push(rebase(sandbox, path, &repository, &branch)?);
+        let why = match repository.push(&standing.head, &branch) {
+            Ok(()) => return Ok(Pushed { sha: standing.head, ref_: format!("refs/heads/{branch}") }),
+            Err(Error::Conflict(why)) if matches!(strategy, Strategy::FetchRebase) => why,
+            Err(error) => return Err(keep(sandbox, path, &repository, &record, &standing, error)),
+        };
+        if attempt == ATTEMPTS {
+            let why = format!("{branch} moved on during each of {ATTEMPTS} tries: {why}");
+            return Err(panic(sandbox, path, &repository, &record, &standing, why));
+        }
+        streams::log(Level::Info, &format!("{branch} has moved on ({why}); rebasing on it"));
+        match carry(sandbox, path, &repository, &mut record, &branch, &standing) {
+            Ok(Carried::Forward) => {}
+            // It was refused for another reason, which a rebase does not change.
+            Ok(Carried::Already) => {
+                return Err(keep(sandbox, path, &repository, &record, &standing, Error::Conflict(why)));
             }
-            Err(error) => return Err(error),
+            Err(Error::Conflict(why)) => {
+                return Err(panic(sandbox, path, &repository, &record, &standing, why));
+            }
+            Err(error) => return Err(keep(sandbox, path, &repository, &record, &standing, error)),
         }
     }
     unreachable!("the last attempt returns")
 }
 
-/// Puts the tree's own commits on top of the remote's branch and returns where that is.
-fn rebase(sandbox: &Sandbox, path: &str, repository: &Repository, branch: &str) -> Result<String, Error> {
-    let remote = repository.fetch(Some(&format!("refs/heads/{branch}")), None)?.sha;
-    let bundle = format!("{path}/.git/harvest.bundle");
-    repository.send(sandbox, &remote, &bundle)?;
-    let tracking = format!("+refs/heads/harvest-base:refs/remotes/origin/{branch}");
-    git(sandbox, path, &["fetch", "-q", "--no-tags", "--", &bundle, &tracking])
-        .run()?
-        .success("fetch the branch")?;
-    command(sandbox, &["rm", "-f", "--", &bundle]).run()?.success("remove the bundle")?;
-    let finished = git(sandbox, path, &["rebase", "--quiet", &remote]).shown().run()?;
-    if finished.code != 0 {
-        git(sandbox, path, &["rebase", "--abort"]).run()?;
-        return Err(Error::Conflict(finished.complaint(&format!("rebase on {branch}"))));
+/// Refuses a HEAD that lacks commits of others beneath it, or has nothing beyond an old one of theirs.
+fn fit(sandbox: &Sandbox, path: &str, record: &Record, standing: &Standing) -> Result<(), Error> {
+    let head = &standing.head;
+    if record.others().any(|other| other == head) || ground(sandbox, path, record, head)?.is_some() {
+        return Ok(());
     }
-    Ok(remote)
+    if is_ancestor(sandbox, path, head, &record.base)? {
+        return Err(Error::Conflict(format!("HEAD went back to {head}; a push never takes commits away")));
+    }
+    Ok(())
+}
+
+/// The panic button: a branch of its own on the remote for all there is, and the error that says so.
+fn panic(
+    sandbox: &Sandbox,
+    path: &str,
+    repository: &Repository,
+    record: &Record,
+    standing: &Standing,
+    why: String,
+) -> Error {
+    let branch = format!("harvest/panic-{}-{}", run::current().run, &standing.snapshot[..8]);
+    match repository.push(&standing.snapshot, &branch) {
+        Ok(()) => {
+            let event = serde_json::json!({
+                "repo": record.repo, "sha": standing.snapshot, "reference": format!("refs/heads/{branch}"),
+            });
+            streams::event("delivery", &event.to_string());
+            Error::Conflict(format!("{why}; all of it is on branch {branch} of {}", repository.identity()))
+        }
+        Err(mut error) => {
+            streams::log(Level::Warn, &format!("cannot push {branch}: {}", error.text()));
+            keep(sandbox, path, repository, record, standing, Error::Conflict(why))
+        }
+    }
+}
+
+/// Makes the work fetchable after the run and adds to the error how.
+fn keep(
+    sandbox: &Sandbox,
+    path: &str,
+    repository: &Repository,
+    record: &Record,
+    standing: &Standing,
+    error: Error,
+) -> Error {
+    let more = match deliver(sandbox, path, repository, record, &standing.snapshot) {
+        Ok(Some(delivery)) => format!("; all of it is kept, have it with: {}", delivery.fetch),
+        Ok(None) => return error,
+        Err(mut why) => format!("; all of it is kept by the host, but not delivered: {}", why.text()),
+    };
+    error.with(&more)
 }

@@ -9,6 +9,9 @@ const KEPT: usize = 8 << 20;
 /// Most of a complaint quoted in an error, in bytes.
 const QUOTED: usize = 2 << 10;
 
+/// How many words a git command begins with before its own.
+const GIT: usize = 7;
+
 /// What a command said and how it ended.
 pub(crate) struct Finished {
     /// Its exit code, 128 + n for a signal.
@@ -46,7 +49,9 @@ pub(crate) struct Command<'a> {
 /// Any command.
 pub(crate) fn command<'a>(sandbox: &'a Sandbox, words: &[&str]) -> Command<'a> {
     let words = words.iter().map(|word| (*word).to_owned()).collect();
-    let env = [("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_EDITOR", "true")];
+    // A front end of the image's for the agent lets steps through.
+    let env =
+        [("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_EDITOR", "true"), ("HARVEST_STEP", "git")];
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Command { sandbox, words, env, input: None, tee: false }
 }
@@ -55,6 +60,7 @@ pub(crate) fn command<'a>(sandbox: &'a Sandbox, words: &[&str]) -> Command<'a> {
 pub(crate) fn git<'a>(sandbox: &'a Sandbox, path: &str, words: &[&str]) -> Command<'a> {
     // The image's user may differ from the owner of a restored tree; inside the sandbox that protects nobody.
     let mut all = vec!["git", "-c", "safe.directory=*", "-c", "submodule.recurse=false", "-C", path];
+    debug_assert_eq!(all.len(), GIT);
     all.extend(words);
     command(sandbox, &all)
 }
@@ -64,6 +70,19 @@ impl Command<'_> {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Lets git commit in harvest's own name where nobody has said who commits.
+    pub(crate) fn as_someone(mut self) -> Result<Self, Error> {
+        let mut words: Vec<&str> = self.words.iter().take(GIT).map(String::as_str).collect();
+        words.extend(["config", "user.email"]);
+        if command(self.sandbox, &words).run()?.code != 0 {
+            for role in ["AUTHOR", "COMMITTER"] {
+                self = self.env(&format!("GIT_{role}_NAME"), "Harvest");
+                self = self.env(&format!("GIT_{role}_EMAIL"), "harvest@localhost");
+            }
+        }
+        Ok(self)
     }
 
     /// Writes this to its standard input.

@@ -154,6 +154,18 @@ impl Bare {
         Ok(self.run(["rev-parse", "--verify", "--quiet", &self.reference(origin, sha)]).await?.ok)
     }
 
+    /// Whether a commit that this run has from `origin` is `sha` or has it in its history.
+    pub(super) async fn contains(&self, origin: Origin, sha: &str) -> Result<bool> {
+        if !is_sha(sha) || !self.exists() {
+            return Ok(false);
+        }
+        let (contains, prefix) =
+            (format!("--contains={sha}"), format!("{}{}/", self.prefix(), origin.word()));
+        // A commit that the copy lacks is an error to git, and contained in nothing.
+        let finished = self.run(["for-each-ref", "--count=1", &contains, &prefix]).await?;
+        Ok(finished.ok && !finished.stdout.is_empty())
+    }
+
     /// The commit that a name of the copy leads to.
     pub(super) async fn commit(&self, name: &str) -> Result<Option<String>> {
         let name = format!("{name}^{{commit}}");

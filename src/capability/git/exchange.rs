@@ -102,15 +102,11 @@ impl LocalRepository {
             return Ok(self.whole());
         }
         for bare in self.copies() {
-            let mut own = bare.all(Origin::Fetched).await?;
-            own.extend(bare.all(Origin::Received).await?);
             let mut all = true;
             for need in &header.needs {
-                let mut found = own.contains(need);
-                for commit in &own {
-                    found = found || bare.is_ancestor(need, commit).await?;
-                }
-                all = all && found;
+                all = all
+                    && (bare.contains(Origin::Fetched, need).await?
+                        || bare.contains(Origin::Received, need).await?);
             }
             if all {
                 return Ok(bare);

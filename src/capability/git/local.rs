@@ -324,11 +324,19 @@ impl LocalRepository {
         &self.whole
     }
 
-    /// The copy in which this run has `sha` from one of `origins`.
+    /// The copy in which this run has `sha` from one of `origins`, by itself or in the history of another commit.
     pub(super) async fn holding(&self, sha: &str, origins: &[Origin]) -> Result<&Bare> {
         for bare in self.copies() {
             for origin in origins {
                 if bare.holds(*origin, sha).await? {
+                    return Ok(bare);
+                }
+            }
+        }
+        for bare in self.copies() {
+            for origin in origins {
+                if bare.contains(*origin, sha).await? {
+                    bare.keep(*origin, sha).await?;
                     return Ok(bare);
                 }
             }
