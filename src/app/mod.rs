@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows both the engine and the host, every store and every provider.
 
 mod author;
+mod call;
 mod catalogs;
 pub mod doctor;
 mod error;

@@ -16,6 +16,7 @@ mod image;
 mod journal;
 mod logs;
 mod lsp;
+mod memory;
 mod plan;
 mod progress;
 mod questions;
@@ -112,6 +113,9 @@ enum Command {
     /// Build, import, pull, export, list and remove images.
     #[command(subcommand)]
     Image(image::Command),
+    /// Show, export and import what agents remember of a repository.
+    #[command(subcommand)]
+    Memory(memory::Command),
     /// Keep the registry of repositories that workflows work on.
     #[command(subcommand)]
     Repo(repo::Command),
@@ -254,6 +258,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Upgrade(arguments) => upgrade::upgrade(open()?, arguments, talk).await,
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
+        Command::Memory(command) => memory::memory(&open()?, command).await,
         Command::Repo(command) => repo::repo(&open()?, command).await,
         Command::Journal(command) => journal::journal(&home()?, command, talk).await,
         Command::Volume(command) => volume::volume(&open()?, command).await,

@@ -1,4 +1,4 @@
-//! The steps `memory/mount` and `memory/save`: an agent's knowledge graph, kept between runs.
+//! The steps `memory/...`: an agent's knowledge graph, kept between runs.
 //!
 //! The graph is copied into the sandbox and merged back; there is no live mount, so runs at the same time never
 //! overwrite each other.
@@ -41,7 +41,7 @@ impl Guest for Steps {
         let text = graph.text();
         sandbox.write_file(&files.graph, text.as_bytes(), 0o644)?;
         sandbox.write_file(&files.base, text.as_bytes(), 0o644)?;
-        Ok(Mounted { path: files.graph, entities: count(&graph), seeded })
+        Ok(Mounted { path: files.graph, entities: count(graph.entities.len()), seeded })
     }
 
     fn save(sandbox: &Sandbox, repo: String, dir: Option<String>) -> Result<Saved, Error> {
@@ -55,25 +55,58 @@ impl Guest for Steps {
                 "the graph holds lines that make no sense; nothing is deleted from memory",
             );
         }
-        for _ in 0..ATTEMPTS {
-            let kept = volume.read()?;
-            let theirs = kept.graph.clone().unwrap_or_default();
-            let merged = theirs != base.graph;
-            let result = match &ours {
-                // No file, no change.
-                None => theirs.clone(),
-                // What a damaged file lacks was not deleted by anyone.
-                Some(ours) if ours.malformed > 0 || base.malformed > 0 => {
-                    merge(&Graph::default(), &ours.graph, &theirs)
-                }
-                Some(ours) => merge(&base.graph, &ours.graph, &theirs),
-            };
-            if result == theirs || volume.replace(&kept, &result)? {
-                return Ok(Saved { entities: count(&result), merged });
+        change(&volume, &base.graph, |theirs| match &ours {
+            // No file, no change.
+            None => theirs.clone(),
+            // What a damaged file lacks was not deleted by anyone.
+            Some(ours) if ours.malformed > 0 || base.malformed > 0 => {
+                merge(&Graph::default(), &ours.graph, theirs)
             }
-        }
-        Err(Error::Conflict(format!("other runs changed the memory {ATTEMPTS} times meanwhile; try again")))
+            Some(ours) => merge(&base.graph, &ours.graph, theirs),
+        })
     }
+
+    fn find(repo: String) -> Result<Kept, Error> {
+        let found = Volume::find(&repo)?.map(|volume| Ok((volume.full_name(), volume.read()?.graph)));
+        match found.transpose()? {
+            Some((volume, Some(graph))) => Ok(Kept {
+                volume,
+                entities: count(graph.entities.len()),
+                relations: count(graph.relations.len()),
+            }),
+            _ => Err(Error::NotFound(format!(
+                "nothing is remembered of {repo}; a run with memory/save begins it, or harvest memory import"
+            ))),
+        }
+    }
+
+    fn import(repo: String, graph: String, replace: Option<bool>) -> Result<Saved, Error> {
+        let given = Graph::parse(&graph);
+        if given.malformed > 0 {
+            return Err(Error::Invalid(format!(
+                "{} entries of the graph make no sense; nothing is imported",
+                given.malformed
+            )));
+        }
+        let volume = Volume::of(&repo)?;
+        change(&volume, &Graph::default(), |theirs| match replace {
+            Some(true) => given.graph.clone(),
+            _ => merge(&Graph::default(), &given.graph, theirs),
+        })
+    }
+}
+
+/// Changes a kept graph, again where another run was faster. `base` is what the caller took it for.
+fn change(volume: &Volume, base: &Graph, new: impl Fn(&Graph) -> Graph) -> Result<Saved, Error> {
+    for _ in 0..ATTEMPTS {
+        let kept = volume.read()?;
+        let theirs = kept.graph.clone().unwrap_or_default();
+        let result = new(&theirs);
+        if result == theirs || volume.replace(&kept, &result)? {
+            return Ok(Saved { entities: count(result.entities.len()), merged: theirs != *base });
+        }
+    }
+    Err(Error::Conflict(format!("other runs changed the memory {ATTEMPTS} times meanwhile; try again")))
 }
 
 /// The graph to begin with, and whether that was the seed.
@@ -130,8 +163,8 @@ fn read(sandbox: &Sandbox, path: &str) -> Result<Option<graph::Parsed>, Error> {
     }
 }
 
-fn count(graph: &Graph) -> u32 {
-    u32::try_from(graph.entities.len()).unwrap_or(u32::MAX)
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 export!(Steps);

@@ -9,6 +9,8 @@ use crate::harvest::sandbox::store::{self, Expectation};
 const GRAPH: &str = "memory.jsonl";
 /// The file that says whose the volume is.
 const IDENTITY: &str = "identity";
+/// What the host puts before the names of this component's volumes.
+const PREFIX: &str = "harvest-memory-";
 /// Longest part of a name, in bytes.
 const PART: usize = 48;
 
@@ -26,13 +28,28 @@ impl Volume {
     /// The volume of `repo`: `OWNER-NAME`, or that with eight digits where another repository has it.
     pub(crate) fn of(repo: &str) -> Result<Self, Error> {
         let identity = repositories::open(repo, None)?.identity();
-        let plain = plain_name(&identity);
-        for name in [plain.clone(), format!("{plain}-{:08x}", fnv(&identity))] {
+        for name in names(&identity) {
             if owned(&name, &identity)? {
                 return Ok(Self(name));
             }
         }
         Err(Error::Conflict(format!("the volumes for the memory of {identity} belong to other repositories")))
+    }
+
+    /// The same, none where it has not been made.
+    pub(crate) fn find(repo: &str) -> Result<Option<Self>, Error> {
+        let identity = repositories::open(repo, None)?.identity();
+        for name in names(&identity) {
+            if store::get(&name, IDENTITY)?.is_some_and(|found| found.content == identity.as_bytes()) {
+                return Ok(Some(Self(name)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its name as the operator sees it.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{PREFIX}{}", self.0)
     }
 
     /// Its graph as it is now.
@@ -65,6 +82,13 @@ fn owned(name: &str, identity: &str) -> Result<bool, Error> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The names that a repository's volume may have, the one to prefer first.
+fn names(identity: &str) -> [String; 2] {
+    let plain = plain_name(identity);
+    let other = format!("{plain}-{:08x}", fnv(identity));
+    [plain, other]
 }
 
 /// `OWNER-NAME` of `host/owner/name` or of a path, fit for a volume's name.
