@@ -17,6 +17,7 @@ wasmtime::component::bindgen!({
             import harvest:sandbox/volumes@0.1.0;
             import harvest:sandbox/reveal@0.1.0;
             import harvest:git/repositories@0.1.0;
+            import harvest:git/signing@0.1.0;
             import harvest:repos/registry@0.1.0;
             import harvest:http/outgoing@0.1.0;
         }

@@ -1,6 +1,7 @@
-//! `harvest:git`: repositories over the network. Credentials go to the provider and never to the guest.
+//! `harvest:git`: repositories over the network, and signatures. Credentials go to the provider and never to the guest.
 
-use super::bindings::harvest::git::repositories::{Delivery, Fetched, Host, HostRepository};
+use super::bindings::harvest::git::repositories::{Answer, Delivery, Fetched, Host, HostRepository, Method};
+use super::bindings::harvest::git::signing;
 use super::handle::{Failure, RepositoryHandle, SandboxHandle};
 use super::instance::State;
 use crate::capability::secret::Secret;
@@ -92,9 +93,32 @@ impl HostRepository for State {
         Ok(Delivery { reference, fetch })
     }
 
+    async fn api(
+        &mut self,
+        repository: Resource<RepositoryHandle>,
+        method: Method,
+        path: String,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, Failure> {
+        let body = body.map(|body| self.attempt.output.mask_bytes(&body).to_vec());
+        let method = match method {
+            Method::Get => git::Method::Get,
+            Method::Post => git::Method::Post,
+        };
+        let git::Answer { status, body } = self.table.get(&repository)?.0.api(method, &path, body).await?;
+        self.attempt.output.touch();
+        Ok(Answer { status, body })
+    }
+
     async fn drop(&mut self, repository: Resource<RepositoryHandle>) -> wasmtime::Result<()> {
         self.table.delete(repository)?;
         Ok(())
+    }
+}
+
+impl signing::Host for State {
+    async fn sign(&mut self, key: Resource<Secret>, payload: Vec<u8>) -> Result<String, Failure> {
+        Ok(git::sign(self.table.get(&key)?, &payload)?)
     }
 }
 

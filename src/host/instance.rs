@@ -59,6 +59,7 @@ fn add_interfaces(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     harvest::sandbox::volumes::add_to_linker::<_, Own>(linker, |state| state)?;
     harvest::sandbox::reveal::add_to_linker::<_, Own>(linker, |state| state)?;
     harvest::git::repositories::add_to_linker::<_, Own>(linker, |state| state)?;
+    harvest::git::signing::add_to_linker::<_, Own>(linker, |state| state)?;
     harvest::repos::registry::add_to_linker::<_, Own>(linker, |state| state)?;
     harvest::http::outgoing::add_to_linker::<_, Own>(linker, |state| state)
 }

@@ -9,8 +9,9 @@ use wit_parser::{
 };
 
 /// Interfaces that harvest offers, each with the permission it needs.
-const OFFERED: [(&str, Option<&str>); 12] = [
+const OFFERED: [(&str, Option<&str>); 13] = [
     ("harvest:git/repositories", None),
+    ("harvest:git/signing", None),
     ("harvest:http/outgoing", Some("http")),
     ("harvest:repos/registry", Some("repos")),
     ("harvest:run/ledger", None),

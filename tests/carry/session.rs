@@ -3,6 +3,7 @@
 use crate::repository::git;
 use crate::world::World;
 use harvest::capability::sandbox::SandboxSpec;
+use harvest::capability::secret::Secret;
 use harvest::host::RunSetup;
 use harvest::id::{RunId, StepId};
 use harvest::step::{Executor as _, StepCall, StepResult};
@@ -51,6 +52,11 @@ impl Others {
 impl<'a> Session<'a> {
     /// Clones a fresh remote into a tree.
     pub(crate) async fn new(world: &'a World) -> Session<'a> {
+        Self::with_secrets(world, BTreeMap::new()).await
+    }
+
+    /// The same in a run that has these secrets.
+    pub(crate) async fn with_secrets(world: &'a World, secrets: BTreeMap<String, String>) -> Session<'a> {
         let run = RunId::generate();
         let place = world.path(run.as_str());
         let (seed, remote, clone) = (place.join("seed"), place.join("remote.git"), place.join("others"));
@@ -70,6 +76,10 @@ impl<'a> Session<'a> {
             sandboxes: BTreeMap::from([("box".into(), spec)]),
             components: BTreeMap::from([(digest, "git".into())]),
             artifacts: world.path("home/artifacts").join(run.as_str()),
+            secrets: secrets
+                .into_iter()
+                .map(|(name, text)| (name.clone(), Secret::new(name, text)))
+                .collect(),
             ..RunSetup::default()
         };
         world.executor.register(&run, setup).unwrap();
@@ -85,11 +95,34 @@ impl<'a> Session<'a> {
 
     /// An attempt of a step of `git`.
     pub(crate) async fn step(&self, function: &str, arguments: Value, attempt: u32) -> StepResult {
+        self.step_with(function, arguments, attempt, &[]).await
+    }
+
+    /// The same with secrets bound to slots.
+    pub(crate) async fn step_with(
+        &self,
+        function: &str,
+        arguments: Value,
+        attempt: u32,
+        secrets: &[(&str, &str)],
+    ) -> StepResult {
+        self.step_at(StepId::new(function), function, arguments, attempt, secrets).await
+    }
+
+    /// The same as another step of the workflow.
+    pub(crate) async fn step_at(
+        &self,
+        step: StepId,
+        function: &str,
+        arguments: Value,
+        attempt: u32,
+        secrets: &[(&str, &str)],
+    ) -> StepResult {
         let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
         let call = StepCall {
             run: self.run.clone(),
             workflow: "test".into(),
-            at: StepId::new(function).into(),
+            at: step.into(),
             idempotency_key: None,
             attempt,
             component: self.world.component(),
@@ -97,7 +130,7 @@ impl<'a> Session<'a> {
             arguments,
             sandboxes: BTreeMap::from([("box".into(), "box".into())]),
             network: None,
-            secrets: BTreeMap::new(),
+            secrets: secrets.iter().map(|(slot, name)| ((*slot).to_owned(), (*name).to_owned())).collect(),
             permissions: Vec::new(),
             timeout: Some(Duration::from_secs(120)),
             idle_timeout: None,

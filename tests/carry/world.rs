@@ -3,7 +3,7 @@
 use crate::tree::Tree;
 use async_trait::async_trait;
 use bytes::Bytes;
-use harvest::capability::git::{Delivery, Fetched, GitProvider, LocalGit, Repository};
+use harvest::capability::git::{Answer, Delivery, Fetched, GitProvider, LocalGit, Method, Repository};
 use harvest::capability::registry::FileRegistry;
 use harvest::capability::sandbox::{
     BuildLog, Credential, ExecSpec, ImageInfo, ImageSpec, Isolation, Process, Sandbox, SandboxProvider,
@@ -172,6 +172,10 @@ impl Repository for Fused<Arc<dyn Repository>> {
 
     async fn deliver(&self, sha: &str) -> Result<Delivery> {
         self.through(self.0.deliver(sha)).await
+    }
+
+    async fn api(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Answer> {
+        self.through(self.0.api(method, path, body)).await
     }
 }
 

@@ -110,7 +110,7 @@ impl<'a> Beside<'a> {
     /// Puts the commits after `ground` onto `onto`, and returns the last of them.
     fn rebase(&self, ground: &str, onto: &str) -> Result<String, Error> {
         let words = ["rebase", "--quiet", "--rebase-merges", "--onto", onto, ground];
-        let finished = self.quiet(&self.place, &words).as_someone()?.shown().run()?;
+        let finished = self.quiet(&self.place, &words).by_someone()?.shown().run()?;
         if finished.code != 0 {
             return Err(self.conflict(&finished.complaint("rebase"))?);
         }
@@ -126,7 +126,7 @@ impl<'a> Beside<'a> {
     fn apply(&self, standing: &Standing) -> Result<String, Error> {
         if standing.snapshot != standing.head {
             let words = ["cherry-pick", "--no-commit", &standing.snapshot];
-            let finished = self.quiet(&self.place, &words).as_someone()?.run()?;
+            let finished = self.quiet(&self.place, &words).by_someone()?.run()?;
             if finished.code != 0 {
                 return Err(self.conflict(&finished.complaint("carry over what is not committed"))?);
             }
@@ -161,8 +161,13 @@ fn advance(sandbox: &Sandbox, path: &str, standing: &Standing, head: &str, tree:
     let step =
         |words: &[&str]| git(sandbox, path, words).run()?.success("move the tree to the rebased commits");
     step(&["add", "-A"])?;
-    // Changes nothing where a program changed the tree since the checkpoint in a way that does not fit.
-    step(&["read-tree", "-m", "-u", &format!("{}^{{tree}}", standing.snapshot), tree])?;
+    // Changes nothing where a program changed the tree since the checkpoint.
+    let from = format!("{}^{{tree}}", standing.snapshot);
+    let moved = git(sandbox, path, &["read-tree", "-m", "-u", &from, tree]).run()?;
+    if moved.code != 0 {
+        let why = moved.complaint("move the tree to the rebased commits");
+        return Err(Error::Conflict(format!("{why}; is a program still running in the sandbox?")));
+    }
     step(&["update-ref", "-m", "harvest: carry forward", "HEAD", head, &standing.head])?;
     step(&["reset", "--quiet"])?;
     Ok(())

@@ -105,7 +105,9 @@ fn snapshot(sandbox: &Sandbox, path: &str, head: &str, message: &str) -> Result<
 /// The tree's files as a tree object, by an index of its own: the branch's index stays as it is.
 fn write_tree(sandbox: &Sandbox, path: &str) -> Result<String, Error> {
     let index = format!("{path}/.git/harvest-index");
-    let copy = "rm -f -- \"$2\" \"$2.lock\"; test ! -e \"$1/.git/index\" || cp -- \"$1/.git/index\" \"$2\"";
+    // With its time: from that git tells which files it must read, since they changed while the index was written.
+    let copy =
+        "rm -f -- \"$2\" \"$2.lock\"; test ! -e \"$1/.git/index\" || cp -p -- \"$1/.git/index\" \"$2\"";
     command(sandbox, &["sh", "-c", copy, "sh", path, &index]).run()?.success("copy the index")?;
     let step = |words: &[&str]| {
         git(sandbox, path, words).env("GIT_INDEX_FILE", &index).run()?.success("take the snapshot")
@@ -161,7 +163,7 @@ fn commit_tree(
     let mut words = vec!["commit-tree", "--no-gpg-sign"];
     words.extend(parents.iter().flat_map(|parent| ["-p", parent]));
     words.push(tree);
-    let made = git(sandbox, path, &words).as_someone()?.input(message).run()?;
+    let made = git(sandbox, path, &words).by_someone()?.input(message).run()?;
     Ok(made.success("make the snapshot's commit")?.stdout.trim().to_owned())
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn present<'a>(
 ) -> Result<Vec<&'a str>, Error> {
     let commits: Vec<&str> = commits.into_iter().collect();
     let found = git(sandbox, path, &["cat-file", "--batch-check=%(objecttype)"])
-        .input(&format!("{}\n", commits.join("\n")))
+        .input(format!("{}\n", commits.join("\n")))
         .run()?
         .success("look for commits")?
         .stdout;

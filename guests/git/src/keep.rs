@@ -6,18 +6,28 @@ use crate::harvest::run::run;
 use crate::harvest::streams::streams::{self, Level};
 use crate::history::{ground, head, is_ancestor};
 use crate::record::Record;
+use crate::signed::sign;
 use crate::tree::git;
-use crate::{Committed, Error, Kept, Sandbox};
+use crate::{Committed, Error, Kept, Sandbox, Secret};
 
 /// Most changed paths listed.
 const LISTED: usize = 10_000;
+
+/// How to commit.
+pub(crate) struct Options<'a> {
+    /// What to sign with.
+    pub(crate) signing_key: Option<&'a Secret>,
+    /// Whether to skip the tree's hooks.
+    pub(crate) no_verify: bool,
+    /// Whether to commit where nothing changed.
+    pub(crate) allow_empty: bool,
+}
 
 pub(crate) fn commit(
     sandbox: &Sandbox,
     path: &str,
     message: &str,
-    no_verify: bool,
-    allow_empty: bool,
+    options: &Options<'_>,
 ) -> Result<Committed, Error> {
     if message.trim().is_empty() {
         return Err(Error::Invalid("`message` is empty; say what changed".into()));
@@ -28,12 +38,14 @@ pub(crate) fn commit(
     git(sandbox, path, &["add", "-A"]).run()?.success("stage the tree")?;
     let dirty = git(sandbox, path, &["diff", "--cached", "--quiet", "--no-ext-diff"]).run()?.code != 0;
     let before = head(sandbox, path)?;
-    if dirty || (allow_empty && before == record.base) {
-        if let Err(error) = make_commit(sandbox, path, message, no_verify, allow_empty) {
-            // The commit may never come to be; the work stays.
-            checkpoint::take(sandbox, path, &repository, &mut record, None)?;
-            return Err(error);
-        }
+    let due = dirty || (options.allow_empty && before == record.base);
+    if due && let Err(error) = make_commit(sandbox, path, message, options) {
+        // The commit may never come to be; the work stays.
+        checkpoint::take(sandbox, path, &repository, &mut record, None)?;
+        return Err(error);
+    }
+    if let Some(key) = options.signing_key {
+        sign(sandbox, path, &record, key)?;
     }
     let sha = checkpoint::take(sandbox, path, &repository, &mut record, None)?.head;
     let ground = ground(sandbox, path, &record, &sha)?.unwrap_or_else(|| record.base.clone());
@@ -46,23 +58,17 @@ pub(crate) fn commit(
     Ok(Committed { changed: true, sha: Some(sha), files, fetch })
 }
 
-fn make_commit(
-    sandbox: &Sandbox,
-    path: &str,
-    message: &str,
-    no_verify: bool,
-    allow_empty: bool,
-) -> Result<(), Error> {
+fn make_commit(sandbox: &Sandbox, path: &str, message: &str, options: &Options<'_>) -> Result<(), Error> {
     let trailer = format!("Harvest-Run: {}", run::current().run);
     let message =
         git(sandbox, path, &["interpret-trailers", "--if-exists", "doNothing", "--trailer", &trailer])
-            .input(&format!("{}\n", message.trim_end()))
+            .input(format!("{}\n", message.trim_end()))
             .run()?
             .success("add the trailer to the message")?
             .stdout;
     let mut words = vec!["commit", "--quiet", "--cleanup=whitespace", "--file=-"];
-    words.extend(no_verify.then_some("--no-verify"));
-    words.extend(allow_empty.then_some("--allow-empty"));
+    words.extend(options.no_verify.then_some("--no-verify"));
+    words.extend(options.allow_empty.then_some("--allow-empty"));
     let finished = git(sandbox, path, &words).input(&message).shown().run()?;
     if finished.code != 0 && finished.stderr.contains("tell me who you are") {
         return Err(Error::Invalid(

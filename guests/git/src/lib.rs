@@ -17,7 +17,9 @@ mod checkpoint;
 mod history;
 mod keep;
 mod publish;
+mod pull_request;
 mod record;
+mod signed;
 mod tree;
 
 use harvest::git::repositories;
@@ -42,12 +44,18 @@ impl Guest for Steps {
 
     fn commit(
         sandbox: &Sandbox,
+        signing_key: Option<&Secret>,
         path: String,
         message: String,
         no_verify: Option<bool>,
         allow_empty: Option<bool>,
     ) -> Result<Committed, Error> {
-        keep::commit(sandbox, &path, &message, no_verify.unwrap_or(false), allow_empty.unwrap_or(false))
+        let options = keep::Options {
+            signing_key,
+            no_verify: no_verify.unwrap_or(false),
+            allow_empty: allow_empty.unwrap_or(false),
+        };
+        keep::commit(sandbox, &path, &message, &options)
     }
 
     fn snapshot(sandbox: &Sandbox, path: String, message: Option<String>) -> Result<Kept, Error> {
@@ -57,11 +65,37 @@ impl Guest for Steps {
     fn push(
         sandbox: &Sandbox,
         token: Option<&Secret>,
+        signing_key: Option<&Secret>,
         path: String,
         ref_: Option<String>,
         strategy: Option<Strategy>,
     ) -> Result<Pushed, Error> {
-        publish::push(sandbox, token, &path, given(ref_.as_ref()), strategy.unwrap_or(Strategy::Refuse))
+        let options = publish::Options {
+            token,
+            signing_key,
+            reference: given(ref_.as_ref()),
+            strategy: strategy.unwrap_or(Strategy::Refuse),
+        };
+        publish::push(sandbox, &path, &options)
+    }
+
+    fn pull_request(
+        token: &Secret,
+        repo: String,
+        head: String,
+        base: Option<String>,
+        title: String,
+        body: Option<String>,
+        draft: Option<bool>,
+    ) -> Result<Requested, Error> {
+        let wanted = pull_request::Wanted {
+            head: head.strip_prefix("refs/heads/").unwrap_or(&head),
+            base: given(base.as_ref()),
+            title: title.trim(),
+            body: body.as_deref().unwrap_or_default(),
+            draft: draft.unwrap_or(false),
+        };
+        pull_request::open(&repositories::open(&repo, Some(token))?, &wanted)
     }
 
     fn ls_remote(token: Option<&Secret>, repo: String, ref_: Option<String>) -> Result<Found, Error> {

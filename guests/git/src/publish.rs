@@ -8,21 +8,28 @@ use crate::harvest::streams::streams::{self, Level};
 use crate::history::{ground, is_ancestor};
 use crate::keep::deliver;
 use crate::record::Record;
+use crate::signed::sign;
 use crate::tree::line;
 use crate::{Error, Pushed, Sandbox, Secret, Strategy};
 
 /// How often a branch that moves on is tried.
 const ATTEMPTS: u32 = 3;
 
-pub(crate) fn push(
-    sandbox: &Sandbox,
-    token: Option<&Secret>,
-    path: &str,
-    reference: Option<&str>,
-    strategy: Strategy,
-) -> Result<Pushed, Error> {
+/// What to push where.
+pub(crate) struct Options<'a> {
+    /// The credential for the remote.
+    pub(crate) token: Option<&'a Secret>,
+    /// What to sign with.
+    pub(crate) signing_key: Option<&'a Secret>,
+    /// The branch.
+    pub(crate) reference: Option<&'a str>,
+    /// What to do where it has moved on.
+    pub(crate) strategy: Strategy,
+}
+
+pub(crate) fn push(sandbox: &Sandbox, path: &str, options: &Options<'_>) -> Result<Pushed, Error> {
     let mut record = Record::load(sandbox, path)?;
-    let branch = match reference {
+    let branch = match options.reference {
         Some(name) => name.strip_prefix("refs/heads/").unwrap_or(name).to_owned(),
         None => line(
             sandbox,
@@ -31,8 +38,11 @@ pub(crate) fn push(
             "tell the branch checked out; name one with `ref`",
         )?,
     };
-    let repository = repositories::open(&record.repo, token)?;
+    let repository = repositories::open(&record.repo, options.token)?;
     for attempt in 1.. {
+        if let Some(key) = options.signing_key {
+            sign(sandbox, path, &record, key)?;
+        }
         // All of it is at the host before anything is risked.
         let standing = checkpoint::take(sandbox, path, &repository, &mut record, None)?;
         if let Err(error) = fit(sandbox, path, &record, &standing) {
@@ -40,7 +50,7 @@ pub(crate) fn push(
         }
         let why = match repository.push(&standing.head, &branch) {
             Ok(()) => return Ok(Pushed { sha: standing.head, ref_: format!("refs/heads/{branch}") }),
-            Err(Error::Conflict(why)) if matches!(strategy, Strategy::FetchRebase) => why,
+            Err(Error::Conflict(why)) if matches!(options.strategy, Strategy::FetchRebase) => why,
             Err(error) => return Err(keep(sandbox, path, &repository, &record, &standing, error)),
         };
         if attempt == ATTEMPTS {

@@ -18,6 +18,8 @@ pub(crate) struct Finished {
     pub(crate) code: i32,
     /// Its standard output.
     pub(crate) stdout: String,
+    /// The same, byte by byte.
+    pub(crate) bytes: Vec<u8>,
     /// The end of its standard error.
     pub(crate) stderr: String,
 }
@@ -42,7 +44,7 @@ pub(crate) struct Command<'a> {
     sandbox: &'a Sandbox,
     words: Vec<String>,
     env: Vec<(String, String)>,
-    input: Option<String>,
+    input: Option<Vec<u8>>,
     tee: bool,
 }
 
@@ -73,7 +75,7 @@ impl Command<'_> {
     }
 
     /// Lets git commit in harvest's own name where nobody has said who commits.
-    pub(crate) fn as_someone(mut self) -> Result<Self, Error> {
+    pub(crate) fn by_someone(mut self) -> Result<Self, Error> {
         let mut words: Vec<&str> = self.words.iter().take(GIT).map(String::as_str).collect();
         words.extend(["config", "user.email"]);
         if command(self.sandbox, &words).run()?.code != 0 {
@@ -86,8 +88,8 @@ impl Command<'_> {
     }
 
     /// Writes this to its standard input.
-    pub(crate) fn input(mut self, text: &str) -> Self {
-        self.input = Some(text.to_owned());
+    pub(crate) fn input(mut self, input: impl AsRef<[u8]>) -> Self {
+        self.input = Some(input.as_ref().to_vec());
         self
     }
 
@@ -108,7 +110,7 @@ impl Command<'_> {
             tee: self.tee,
         })?;
         if let Some(input) = self.input {
-            process.write(input.as_bytes())?;
+            process.write(&input)?;
             process.close_stdin();
         }
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -134,8 +136,8 @@ impl Command<'_> {
             Exit::Code(code) => code,
             Exit::Signal(signal) => 128 + signal,
         };
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Finished { code, stdout: text(stdout), stderr: text(stderr) })
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Finished { code, stdout: text(&stdout), bytes: stdout, stderr: text(&stderr) })
     }
 }
 

@@ -175,6 +175,11 @@ impl Git {
         }
     }
 
+    /// How servers are reached.
+    pub(super) fn settings(&self) -> &Settings {
+        self.settings.get_or_init(|| Settings::read(&self.environment))
+    }
+
     /// Lets `command` talk to `origin`, with the credential where there is one.
     pub(super) fn online(
         &self,
@@ -182,7 +187,7 @@ impl Git {
         origin: &str,
         credential: Option<&Secret>,
     ) -> GitCommand {
-        let settings = self.settings.get_or_init(|| Settings::read(&self.environment));
+        let settings = self.settings();
         git.command.envs(settings.environment.iter().map(|(name, value)| (name, value)));
         git.config.extend(settings.config.iter().cloned());
         if origin.starts_with("http://") {

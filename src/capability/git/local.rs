@@ -1,12 +1,13 @@
 //! [`LocalGit`]: the git capability with the git of this machine.
 
 use super::address::{Address, GITHUB, Location};
+use super::api::Api;
 use super::bare::{Bare, Origin};
 use super::bundle::is_sha;
 use super::command::{Finished, Git, GitCommand, LOCAL_TIME, NETWORK_TIME};
 use super::reference::{self, Listing};
 use super::view::View;
-use super::{Delivery, Fetched, GitProvider, Repository};
+use super::{Answer, Delivery, Fetched, GitProvider, Method, Repository};
 use crate::capability::sandbox::Sandbox;
 use crate::capability::secret::Secret;
 use crate::capability::{CapabilityError, Result};
@@ -423,6 +424,17 @@ impl Repository for LocalRepository {
 
     async fn deliver(&self, sha: &str) -> Result<Delivery> {
         self.deliver_commit(sha).await
+    }
+
+    async fn api(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Answer> {
+        let api = Api::of(&self.address)?;
+        let Some(credential) = &self.credential else {
+            return Err(CapabilityError::new(
+                ErrorKind::DENIED,
+                format!("the API of {} wants a token: secrets: {{token: NAME}}", self.address.identity),
+            ));
+        };
+        api.ask(self.git.settings(), credential, method, path, body).await
     }
 }
 

@@ -5,6 +5,7 @@
 //! sandbox can write, and no credential enters a sandbox.
 
 mod address;
+mod api;
 mod bare;
 mod bundle;
 mod command;
@@ -14,9 +15,11 @@ mod failure;
 mod local;
 mod reference;
 mod settings;
+mod signature;
 mod view;
 
 pub use local::LocalGit;
+pub use signature::sign;
 
 use super::Result;
 use super::sandbox::Sandbox;
@@ -43,6 +46,24 @@ pub struct Delivery {
     pub fetch: String,
 }
 
+/// How an API is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// To read.
+    Get,
+    /// To make something.
+    Post,
+}
+
+/// What an API answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status, errors included.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
 /// A repository, by owner/name (GitHub), URL or local path, and the host's bare copy of it.
 #[async_trait]
 pub trait Repository: Send + Sync {
@@ -66,6 +87,9 @@ pub trait Repository: Send + Sync {
     /// Makes a received commit fetchable after the run: a local repository gets branch `harvest/RUN` (never its
     /// checked-out branch), any other a bundle kept as an artifact of the run.
     async fn deliver(&self, sha: &str) -> Result<Delivery>;
+    /// Asks the GitHub API of the repository, with its credential. `path` is what stands behind `/repos/OWNER/NAME`.
+    /// `rate-limited` where it is asked too often; `invalid` where the repository lies on no such server.
+    async fn api(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Answer>;
 }
 
 /// Opens repositories.

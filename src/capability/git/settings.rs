@@ -56,6 +56,19 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The file of further certificates that git trusts.
+    pub(super) fn authorities(&self) -> Option<&str> {
+        let named = |list: &'_ [(String, String)], name: &str| {
+            list.iter().position(|(key, _)| key.eq_ignore_ascii_case(name))
+        };
+        if let Some(at) = named(&self.environment, "GIT_SSL_CAINFO") {
+            return Some(&self.environment[at].1);
+        }
+        named(&self.config, "http.sslcainfo").map(|at| self.config[at].1.as_str())
+    }
+}
+
 fn global(environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut command = Command::new("git");
     command.args(["config", "--global", "--includes", "--null", "--get-regexp", TAKEN]);
