@@ -231,6 +231,7 @@ pub(crate) fn catalog() -> Fixture {
                 ("mcp", opt(list())),
                 ("append_system_prompt", opt(text())),
                 ("resume", opt(text())),
+                ("session_id", opt(text())),
             ],
             &[
                 ("result", text()),

@@ -76,8 +76,8 @@ fn a_session_ends_in_order_before_its_time_is_over() {
 fn a_conversation_that_does_not_exist_is_told() {
     let file = prompt_only("unknown", ", resume: 00000000-0000-4000-8000-000000000000 }");
     let (ended, api) = ended(named("text"), &file);
-    assert_eq!((ended.code, ended.kind()), (1, "startup-error"), "{}", ended.said);
-    assert!(ended.message().contains("No conversation found"), "{}", ended.message());
+    assert_eq!((ended.code, ended.kind()), (1, "not-found"), "{}", ended.said);
+    assert!(ended.message().contains("there is no transcript of the conversation"), "{}", ended.message());
     assert_eq!(api.turns().len(), 0);
 }
 

@@ -2,11 +2,12 @@
 //!
 //! [`session`] starts the CLI and follows it, [`command`] says how it is called, [`limits`] what the agent is told of its
 //! limits, [`machine`] what is due when nothing happens, [`transcript`] reads what the CLI prints, [`told`] is what of it is
-//! told, [`outcome`] decides what became of it, [`mcp`] knows the MCP servers. A new version of the CLI that prints something
-//! else is met here, by a new component; the host knows nothing of it.
+//! told, [`outcome`] decides what became of it, [`mcp`] knows the MCP servers, [`conversation`] keeps what was said. A new
+//! version of the CLI that prints something else is met here, by a new component; the host knows nothing of it.
 #![allow(missing_docs)] // The bindings' own items have none.
 
 pub mod command;
+mod conversation;
 pub mod limits;
 pub mod machine;
 pub mod mcp;

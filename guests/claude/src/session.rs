@@ -1,6 +1,7 @@
 //! One prompt, from the CLI's start to its end.
 
 use crate::command::{self, Call};
+use crate::conversation::{self, Conversation};
 use crate::harvest::run::ledger;
 use crate::harvest::run::run::current;
 use crate::harvest::sandbox::types::{
@@ -44,6 +45,7 @@ impl Guest for Steps {
         mcp: Option<Vec<String>>,
         append_system_prompt: Option<String>,
         resume: Option<String>,
+        session_id: Option<String>,
     ) -> Result<Session, Error> {
         let bound = [
             ("github_token", github_token),
@@ -85,8 +87,15 @@ impl Guest for Steps {
 
         let before = repository::rev_parse(sandbox, &cwd, "HEAD")?;
         prepare(sandbox, &cwd, &configuration)?;
-        let (session, resumes) = conversation(sandbox, resume)?;
-        let call = Call { session, resumes, model, max_turns, max_budget_usd, append_system_prompt };
+        let Conversation { id: session, resumes } = conversation::find(sandbox, &cwd, resume, session_id)?;
+        let call = Call {
+            session: session.clone(),
+            resumes,
+            model,
+            max_turns,
+            max_budget_usd,
+            append_system_prompt,
+        };
         let gateway = gateway(sandbox, anthropic_api_key, claude_code_oauth_token)?;
         let oauth = anthropic_api_key.is_none() && claude_code_oauth_token.is_some();
         let held: Vec<&str> = servers.slots().collect();
@@ -102,6 +111,7 @@ impl Guest for Steps {
 
         let mut followed = Followed::new(started, remaining);
         let ending = followed.follow(&process, &prompt, &required)?;
+        conversation::keep(sandbox, &session);
         let stderr = String::from_utf8_lossy(&followed.stderr).into_owned();
         match decide(&followed.transcript, ending, &stderr, &required) {
             Outcome::Failed(kind, message) => Err(error(kind, message)),
@@ -155,20 +165,6 @@ fn prepare(sandbox: &Sandbox, cwd: &str, servers: &serde_json::Value) -> Result<
         Err(Trouble::NotFound(_)) => Ok(()),
         Err(other) => Err(other),
     }
-}
-
-/// The session to begin, or to go on with: the one asked for, else the step's own where an earlier attempt began it.
-fn conversation(sandbox: &Sandbox, resume: Option<String>) -> Result<(String, bool), Trouble> {
-    if let Some(session) = resume {
-        return Ok((session, true));
-    }
-    let session = command::session_id(&current().idempotency_key);
-    let script = "ls \"$1\"/projects/*/\"$2\".jsonl".to_owned();
-    let command = ["sh", "-c", &script, "sh", command::CONFIG, &session].map(str::to_owned).into();
-    let options =
-        ExecOptions { command, env: vec![], secrets: vec![], workdir: None, stdin: false, tee: false };
-    let found = matches!(sandbox.exec(&options)?.wait(Some(PROBE_MS))?, Exit::Code(0));
-    Ok((session, found))
 }
 
 /// The way to the model API. The credential is added outside.

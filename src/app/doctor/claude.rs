@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,11 @@ const REFUSAL: &str = "harvest doctor refuses every request";
 /// Bytes of a request that are read before it is refused; the CLI's first is 80 KB.
 const REQUEST_MAX: usize = 4 << 20;
 
+/// What the component is called here, so that what it keeps is apart from what real sessions keep.
+const NAME: &str = "doctor";
+/// Where it keeps the transcripts of its trials, which nobody will go on with.
+const TRANSCRIPTS: &str = "harvest-doctor-transcripts";
+
 /// Tries the CLI, its credential, its streaming format, its exit codes and its MCP servers; with `live` also the real API,
 /// for a cent or so.
 pub async fn probes(home: &Home, live: bool) -> Vec<Probe> {
@@ -51,7 +57,7 @@ pub async fn probes(home: &Home, live: bool) -> Vec<Probe> {
     match Trial::begin(home, &refusing) {
         Ok(trial) => {
             trial.run(&mut probes).await;
-            trial.executor.release(&trial.run, false).await;
+            trial.end().await;
         }
         Err(error) => probes.push(Probe::new("claude", Err(error.to_string()), "see the probes above")),
     }
@@ -79,7 +85,7 @@ async fn live_session(home: &Home) -> Probe {
     let found = match Trial::begin(home, &base) {
         Ok(trial) => {
             let result = trial.session(json!({ "mcp": [], "max_turns": 1 })).await;
-            trial.executor.release(&trial.run, false).await;
+            trial.end().await;
             result.map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),
@@ -98,6 +104,7 @@ struct Trial {
     streams: Arc<MemoryStreams>,
     run: RunId,
     spec: SandboxSpec,
+    artifacts: PathBuf,
 }
 
 impl Trial {
@@ -118,8 +125,22 @@ impl Trial {
         let spec = SandboxSpec { id: format!("{run}-box"), image: IMAGE.into(), ..SandboxSpec::default() };
         let artifacts = home.join("artifacts").join(run.as_str());
         let sandboxes = BTreeMap::from([("box".to_owned(), spec.clone())]);
-        executor.register(&run, RunSetup { sandboxes, artifacts, ..RunSetup::default() })?;
-        Ok(Self { executor, provider, components, streams, run, spec })
+        let claude = components.component("claude").map_err(|error| AppError::Config(error.to_string()))?;
+        let names = BTreeMap::from([(claude.digest, NAME.to_owned())]);
+        let setup =
+            RunSetup { sandboxes, components: names, artifacts: artifacts.clone(), ..RunSetup::default() };
+        executor.register(&run, setup)?;
+        Ok(Self { executor, provider, components, streams, run, spec, artifacts })
+    }
+
+    /// Takes away what the trial has left.
+    async fn end(self) {
+        self.executor.release(&self.run, false).await;
+        let volumes = self.provider.volumes();
+        for entry in volumes.entries(TRANSCRIPTS, "").await.unwrap_or_default() {
+            drop(volumes.remove(TRANSCRIPTS, &entry.path).await);
+        }
+        drop(std::fs::remove_dir_all(&self.artifacts));
     }
 
     async fn run(&self, probes: &mut Vec<Probe>) {
@@ -216,7 +237,7 @@ impl Trial {
             at: StepId::new("session").into(),
             attempt: 1,
             // Each has a conversation of its own.
-            idempotency_key: Some(format!("doctor/{more}")),
+            idempotency_key: Some(format!("{}/{more}", self.run)),
             component: component.digest,
             function: "run".into(),
             arguments,
