@@ -30,7 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const RESERVED: &[(&str, &[&str])] = &[
     ("wasmtime", &["host"]),
     ("saphyr", &["workflow"]),
-    ("rusqlite", &["journal"]),
+    ("rusqlite", &["journal", "capability"]),
     ("sled", &["journal"]),
     ("petgraph", &["workflow"]),
     ("bollard", &["capability"]),

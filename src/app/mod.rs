@@ -14,6 +14,7 @@ mod require;
 pub mod retention;
 mod schema;
 mod serving;
+pub mod session;
 mod setup;
 mod start;
 pub mod tiers;
@@ -52,6 +53,7 @@ pub struct App {
     ground: Arc<setup::Ground>,
     engine: Engine,
     leases: Leases,
+    sessions: session::Records,
 }
 
 /// What came of the wish to go on with a run that failed.
@@ -104,7 +106,19 @@ impl App {
         let ground = Arc::new(setup::Ground { home: home.clone(), tiers: tiers.clone(), host: host.clone() });
         let clock = Arc::new(SystemClock);
         let engine = Engine::new(journal.clone(), host, ground.clone(), clock, home.path());
-        Ok(Self { home, configuration, journal, streams, tiers, registry, library, ground, engine, leases })
+        Ok(Self {
+            configuration,
+            journal,
+            streams,
+            tiers,
+            registry,
+            library,
+            ground,
+            engine,
+            leases,
+            sessions: session::Records::of(&home),
+            home,
+        })
     }
 
     /// The home.
@@ -193,10 +207,11 @@ impl App {
     /// Makes a run that ended without success due again, and takes it over.
     ///
     /// # Errors
-    /// As for [`App::take_over`]; the run is due again then, for `harvest resume`.
+    /// Where it is part of a session, which goes on with a new prompt, or as for [`App::take_over`]; the run is due again then, for `harvest resume`.
     pub async fn retry(&self, run: &RunId, note: Option<String>) -> Result<Retried, AppError> {
         // Held before it is due, so that nobody else takes it up in between.
         let Some(lease) = self.lease(run)? else { return Ok(Retried::Busy) };
+        self.refuse_session(self.engine.replay(run).await?.0.started())?;
         if !self.engine.retry(run, note).await? {
             return Ok(Retried::Refused);
         }

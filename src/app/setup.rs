@@ -66,6 +66,7 @@ impl Ground {
             secrets,
             budget_micro_usd: started.definition.budget_micro_usd,
             artifacts: self.home.join("artifacts").join(run.as_str()),
+            first: started.session.as_ref().map(|session| session.first.clone()),
             ..RunSetup::default()
         };
         let provider = self.tiers.get(&started.provider).await?;
@@ -77,7 +78,10 @@ impl Ground {
         }
         for (name, template) in &workflow.sandboxes {
             let mut spec = sandbox(&state, name, template)?;
-            spec.id = format!("{run}-{name}");
+            spec.id = match &started.session {
+                Some(session) => super::session::sandbox_id(&session.id, name),
+                None => format!("{run}-{name}"),
+            };
             if let Some(fallback) = &template.image_fallback
                 && spec.image != "host"
                 && provider.find_image(&spec.image).await?.is_none()
@@ -96,7 +100,7 @@ impl Ground {
             if !template.require.is_empty() {
                 setup.require.insert(name.clone(), template.require.clone());
             }
-            if template.keep {
+            if template.keep || started.session.is_some() {
                 setup.keep.insert(name.clone());
             }
             setup.sandboxes.insert(name.clone(), spec);

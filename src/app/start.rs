@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub struct StartRequest {
     /// The workflow file.
     pub file: PathBuf,
+    /// The text of a workflow that is part of harvest; `file` is only its name then.
+    pub text: Option<&'static str>,
     /// Inputs as text, by name or dotted path.
     pub inputs: Vec<(String, String)>,
     /// Inputs as values, by name.
@@ -60,8 +62,12 @@ impl App {
     /// Where the file cannot be read.
     pub fn check_file(&self, file: &Path) -> Result<(String, Checked), AppError> {
         let text = files::read(file)?;
-        let checked = check(&file.display().to_string(), &text, &self.catalog(file));
+        let checked = self.check_text(file, &text);
         Ok((text, checked))
+    }
+
+    fn check_text(&self, file: &Path, text: &str) -> Checked {
+        check(&file.display().to_string(), text, &self.catalog(file))
     }
 
     /// The components that a file can name.
@@ -80,12 +86,16 @@ impl App {
 
     /// Gets a run ready, as far as the values of its secrets are asked for.
     pub(super) async fn prepare_with(&self, request: &StartRequest, ask: Ask) -> Result<Prepared, AppError> {
-        let (text, checked) = self.check_file(&request.file)?;
+        let (text, checked) = match request.text {
+            Some(text) => (text.to_owned(), self.check_text(&request.file, text)),
+            None => self.check_file(&request.file)?,
+        };
         let Some(workflow) = checked.workflow else {
             let file = request.file.display().to_string();
             return Err(AppError::Invalid { file, diagnostics: checked.diagnostics });
         };
-        let file = std::path::absolute(&request.file).unwrap_or_else(|_| request.file.clone());
+        let absolute = request.text.is_none().then(|| std::path::absolute(&request.file).ok()).flatten();
+        let file = absolute.unwrap_or_else(|| request.file.clone());
         let directory = file.parent().map(ToOwned::to_owned).unwrap_or_default();
         let run = RunId::generate();
         let about = about(&run, &workflow, &request.trigger);
@@ -115,6 +125,7 @@ impl App {
             injected,
             parent: None,
             provider: request.provider.clone(),
+            session: None,
         };
         Ok(Prepared { run, started, secrets })
     }
@@ -136,7 +147,8 @@ impl App {
     /// Gets a new run ready with the workflow of an earlier one and its inputs, some of them replaced.
     ///
     /// # Errors
-    /// Where there is no such run, or its inputs do not fit any more, or a secret has no value.
+    /// Where there is no such run, or it is part of a session, or its inputs do not fit any more, or a secret has no
+    /// value.
     pub async fn prepare_again(
         &self,
         earlier: &RunId,
@@ -145,6 +157,7 @@ impl App {
     ) -> Result<Prepared, AppError> {
         let (state, ..) = self.engine().replay(earlier).await?;
         let earlier = state.started();
+        self.refuse_session(earlier)?;
         let run = RunId::generate();
         let about = about(&run, &earlier.definition, trigger);
         let inputs = read_inputs(&earlier.definition, inputs, Some(earlier.inputs.clone()), &about)

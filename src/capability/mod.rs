@@ -2,6 +2,7 @@
 
 pub mod allow_list;
 pub mod artifact;
+pub mod conversation;
 pub mod git;
 pub mod http;
 pub mod mask;

@@ -71,6 +71,7 @@ impl<'app> Report<'app> {
         if !clean && let Err(error) = self.app.prune_sandboxes().await {
             tracing::warn!("files of ended runs were not removed: {error}");
         }
+        self.app.settle(run).await;
         self.app.retain(run).await;
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 }
 
 /// How a command ended.
-enum End {
+pub(super) enum End {
     Exited(ExitStatus),
     TimedOut,
     Interrupted,
@@ -55,7 +55,7 @@ pub(super) async fn exec(app: &App, arguments: Arguments) -> Outcome {
     let outcome = in_sandbox(provider.as_ref(), spec, &arguments).await;
     provider.remove(&id).await?;
     match outcome {
-        Ok(end) => close(&arguments, &end),
+        Ok(end) => close(&end, arguments.timeout, arguments.json),
         Err(failure) if arguments.json => {
             print_json(&json!({ "outcome": "failed", "message": failure.message }))?;
             Ok(failure.exit_code)
@@ -64,15 +64,16 @@ pub(super) async fn exec(app: &App, arguments: Arguments) -> Outcome {
     }
 }
 
-fn close(arguments: &Arguments, end: &End) -> Outcome {
+/// Says how a command ended.
+pub(super) fn close(end: &End, limit: Option<Duration>, as_json: bool) -> Outcome {
     let (json, code) = match end {
         End::Exited(status) => (json!({ "outcome": "exited", "exit_code": status.code() }), status.code()),
         End::TimedOut => (json!({ "outcome": "timed-out" }), 6),
         End::Interrupted => (json!({ "outcome": "failed", "message": "interrupted" }), 130),
     };
-    if arguments.json {
+    if as_json {
         print_json(&json)?;
-    } else if let (End::TimedOut, Some(limit)) = (end, arguments.timeout) {
+    } else if let (End::TimedOut, Some(limit)) = (end, limit) {
         eprintln!("error: timed out after {:?}; everything it started was killed", limit);
     }
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
@@ -83,21 +84,32 @@ async fn in_sandbox(
     spec: SandboxSpec,
     arguments: &Arguments,
 ) -> Result<End, Failure> {
-    let sandbox = provider.open(spec).await?;
     let command = ExecSpec {
         command: arguments.command.clone(),
         env: arguments.env.iter().cloned().collect(),
         ..ExecSpec::default()
     };
+    run_in(provider, spec, command, arguments.timeout, arguments.json).await
+}
+
+/// Runs one command in a sandbox, shows what it prints, and ends the sandbox with it. Its files stay.
+pub(super) async fn run_in(
+    provider: &dyn SandboxProvider,
+    spec: SandboxSpec,
+    command: ExecSpec,
+    limit: Option<Duration>,
+    json: bool,
+) -> Result<End, Failure> {
+    let sandbox = provider.open(spec).await?;
     let mut process = sandbox.exec(command).await?;
     let limit = async {
-        match arguments.timeout {
+        match limit {
             Some(limit) => tokio::time::sleep(limit).await,
             None => std::future::pending().await,
         }
     };
     let end = tokio::select! {
-        end = copy(process.as_mut(), arguments.json) => End::Exited(end?),
+        end = copy(process.as_mut(), json) => End::Exited(end?),
         () = limit => End::TimedOut,
         _ = tokio::signal::ctrl_c() => End::Interrupted,
     };
@@ -125,13 +137,15 @@ async fn copy(process: &mut dyn Process, json: bool) -> Result<ExitStatus, Failu
     Ok(process.wait().await?)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a time as people write it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let help = "write a number with a unit, as in 30s, 5m or 1h 30m";
     let span: jiff::SignedDuration = text.parse().map_err(|_| help.to_owned())?;
     Duration::try_from(span).ok().filter(|duration| !duration.is_zero()).ok_or_else(|| help.to_owned())
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+/// Reads `KEY=VALUE`.
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err(format!("write it as {}=VALUE", text.trim_end_matches('='))),

@@ -74,7 +74,7 @@ async fn call(app: &App, function: &str, arguments: Value) -> Result<Map<String,
 async fn kept(app: &App, repo: &str) -> Result<(String, String), Failure> {
     let found = call(app, "find", json!({ "repo": repo })).await?;
     let volume = found["volume"].as_str().unwrap_or_default().to_owned();
-    let file = app.provider().volumes().get(&volume, "memory.jsonl", GRAPH_MAX).await?;
+    let file = app.tiers().local().volumes().get(&volume, "memory.jsonl", GRAPH_MAX).await?;
     let file = file.ok_or_else(|| Failure::not_found(format!("nothing is remembered of {repo}")))?;
     Ok((volume, String::from_utf8_lossy(&file.content).into_owned()))
 }

@@ -28,6 +28,7 @@ mod run;
 mod runs;
 mod schema;
 mod serve;
+mod session;
 mod show;
 mod upgrade;
 mod volume;
@@ -110,6 +111,9 @@ enum Command {
     Upgrade(upgrade::Arguments),
     /// Run one command in a fresh sandbox.
     Exec(exec::Arguments),
+    /// Work with an agent that goes on from prompt to prompt, in a sandbox that keeps its files.
+    #[command(subcommand)]
+    Session(session::Command),
     /// Build, import, pull, export, list and remove images.
     #[command(subcommand)]
     Image(image::Command),
@@ -257,6 +261,7 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Rerun(arguments) => rerun::rerun(open()?, arguments, talk).await,
         Command::Upgrade(arguments) => upgrade::upgrade(open()?, arguments, talk).await,
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
+        Command::Session(command) => session::session(open()?, command, talk).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
         Command::Memory(command) => memory::memory(&open()?, command).await,
         Command::Repo(command) => repo::repo(&open()?, command).await,

@@ -14,6 +14,7 @@ pub(super) async fn plan(app: &App, files: &[PathBuf], inputs: &[String], json: 
     for file in files {
         let request = StartRequest {
             file: file.clone(),
+            text: None,
             inputs: inputs.clone(),
             json: None,
             mocks: None,

@@ -46,6 +46,7 @@ const INPUT_FILE_MAX: u64 = 4 << 20;
 pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
     let request = StartRequest {
         file: arguments.file.clone(),
+        text: None,
         inputs: arguments.input.iter().map(|input| read_input(input)).collect::<Result<_, _>>()?,
         json: arguments.inputs.as_deref().map(read_json).transpose()?,
         mocks: arguments.mock.clone(),
@@ -155,6 +156,7 @@ pub(super) async fn watch(app: &App, driven: Driven, json: bool, talk: Talk) -> 
         }
         progress.closing(&run, &ended, &app.fetch_lines(&run).await?);
     }
+    app.settle(&run).await;
     app.retain(&run).await;
     Ok(ended.exit_code)
 }
@@ -179,7 +181,7 @@ impl Interrupts {
 }
 
 /// Starts a process of its own that carries on whatever nobody drives.
-fn detach(home: &Home) -> Result<(), Failure> {
+pub(super) fn detach(home: &Home) -> Result<(), Failure> {
     use std::os::unix::process::CommandExt;
     let failed = |error: std::io::Error| Failure {
         exit_code: 4,
@@ -210,7 +212,8 @@ fn read_json(path: &std::path::Path) -> Result<serde_json::Map<String, serde_jso
     })
 }
 
-fn read_text(path: &std::path::Path) -> Result<String, Failure> {
+/// Reads a file that an input or a prompt is in.
+pub(super) fn read_text(path: &std::path::Path) -> Result<String, Failure> {
     use std::io::Read;
     let failed = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
     let mut text = String::new();

@@ -90,6 +90,7 @@ async fn begin(engine: &Engine, request: Request) -> Result<(), StepError> {
         injected: BTreeMap::new(),
         parent: Some(parent),
         provider,
+        session: None,
     };
     let found = engine.preparer.prepare(&id, &started).await?;
     (started.secrets, started.hashes) = (found.secrets, found.hashes);

@@ -152,6 +152,7 @@ fn started(workflow: Workflow) -> RunStarted {
         injected: Default::default(),
         parent: None,
         provider: crate::run::LOCAL.into(),
+        session: None,
     }
 }
 

@@ -51,6 +51,8 @@ pub struct RunSetup {
     pub artifacts: PathBuf,
     /// What makes its sandboxes and images, where that is not what the host has for every run.
     pub provider: Option<Tier>,
+    /// The run whose commits, brought to the host, this one goes on with; its own where there is none.
+    pub first: Option<RunId>,
 }
 
 /// A provider that a run has asked for by name.
@@ -169,6 +171,7 @@ pub(super) struct RunContext {
     pub(super) artifacts: PathBuf,
     /// What its attempts spend together.
     pub(super) meter: Arc<Meter>,
+    pub(super) first: RunId,
     pub(super) providers: Providers,
 }
 
@@ -190,6 +193,7 @@ impl RunContext {
             (name, Arc::new(slot))
         };
         Ok(Self {
+            first: setup.first.unwrap_or_else(|| run.clone()),
             run,
             sandboxes: setup.sandboxes.into_iter().map(slot).collect(),
             secrets: setup.secrets,

@@ -21,7 +21,8 @@ impl Host for State {
                 CapabilityError::new(ErrorKind::UNAVAILABLE, "this host has no git: install it").into()
             );
         };
-        let repository = provider.open(&self.attempt.context.run, &repo, credential).await?;
+        let context = &self.attempt.context;
+        let repository = provider.open_for(&context.run, &context.first, &repo, credential).await?;
         Ok(self.table.push(RepositoryHandle(repository))?)
     }
 }

@@ -206,6 +206,9 @@ pub struct RunStarted {
     /// What makes its sandboxes, for as long as it lives.
     #[serde(default = "local", skip_serializing_if = "is_local")]
     pub provider: String,
+    /// The session that the run is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<PartOf>,
 }
 
 /// The provider of runs that name none, and of those from before there was another.
@@ -217,6 +220,16 @@ fn local() -> String {
 
 fn is_local(provider: &str) -> bool {
     provider == LOCAL
+}
+
+/// The session that a run is a part of: its sandboxes are named after the session and stay when the run ends, and it
+/// goes on with the commits that the runs before it have brought to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartOf {
+    /// The session's id.
+    pub id: String,
+    /// The run that began it.
+    pub first: RunId,
 }
 
 /// The version of a file that a run follows, and what of the world it found for it.

@@ -23,8 +23,8 @@ mod view;
 pub use crate::step::Spent;
 pub use evaluate::{Membership, Reuse};
 pub use event::{
-    Command, Event, Fate, Finish, LOCAL, LoopItem, Outcome, Parent, RunError, RunStarted, RunUpgraded, Timer,
-    Verdict, Version,
+    Command, Event, Fate, Finish, LOCAL, LoopItem, Outcome, Parent, PartOf, RunError, RunStarted, RunUpgraded,
+    Timer, Verdict, Version,
 };
 pub use loops::{ITEMS_MAX, Item};
 pub use phase::{Attempt, Phase, StepState};

@@ -13,4 +13,6 @@ mod servers;
 mod session;
 mod stops;
 mod told;
+mod sessions;
+mod workflows;
 mod world;

@@ -1,7 +1,6 @@
 //! Where a tree came from, kept where the sandbox cannot change it: an agent that could would have the host write into
 //! any repository of the machine.
 
-use crate::harvest::run::run;
 use crate::harvest::sandbox::store::{self, Expectation};
 use crate::{Error, Sandbox};
 use serde_json::{Value, json};
@@ -29,7 +28,8 @@ pub(crate) struct Record {
     pub(crate) kept: Vec<String>,
 }
 
-/// The file of a tree: one for each run, sandbox and path.
+/// The file of a tree: one for each sandbox and path. Ids of sandboxes are unique on the host; one that is kept for a
+/// later run brings its trees along.
 fn file(sandbox: &Sandbox, path: &str) -> String {
     let path: String = normal(path)
         .bytes()
@@ -38,7 +38,7 @@ fn file(sandbox: &Sandbox, path: &str) -> String {
             other => format!(".{other:02x}"),
         })
         .collect();
-    format!("{}/{}/{path}.json", run::current().run, sandbox.id())
+    format!("{}/{path}.json", sandbox.id())
 }
 
 /// A path without doubled, dotted or trailing parts.
@@ -65,7 +65,7 @@ impl Record {
         Ok(())
     }
 
-    /// What is known of the tree at `path`, none where `git/clone` did not make it in this run.
+    /// What is known of the tree at `path`, none where `git/clone` did not make it in this sandbox.
     pub(crate) fn find(sandbox: &Sandbox, path: &str) -> Result<Option<Self>, Error> {
         let Some(found) = store::get(VOLUME, &file(sandbox, path))? else { return Ok(None) };
         let value: Value = serde_json::from_slice(&found.content).unwrap_or_default();
@@ -90,7 +90,7 @@ impl Record {
     pub(crate) fn load(sandbox: &Sandbox, path: &str) -> Result<Self, Error> {
         Self::find(sandbox, path)?.ok_or_else(|| {
             Error::NotFound(format!(
-                "{path} was not made by git/clone in this run; clone first and pass its output `path`"
+                "{path} was not made by git/clone in this sandbox; clone first and pass its output `path`"
             ))
         })
     }

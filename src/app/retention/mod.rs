@@ -50,9 +50,9 @@ pub struct Cleaned {
 /// Files whose run is not in the journal, and images and layers that nothing needs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Orphan {
-    /// `streams`, `artifacts`, `sandbox`, `lease`, `image` or `layer`.
+    /// `streams`, `artifacts`, `sandbox`, `lease`, `session`, `image` or `layer`.
     pub kind: &'static str,
-    /// The run, the id of the sandbox or of the image, or the name of the layer.
+    /// The run, the id of the sandbox, session or image, or the name of the layer.
     pub of: String,
     /// Its bytes, where they are known without looking into a sandbox.
     pub bytes: u64,
@@ -139,6 +139,7 @@ impl App {
             }
         }
         self.sweep(dry, &mut cleaned).await?;
+        cleaned.orphans.extend(self.sweep_sessions(dry).await?);
         self.collect_images(dry, &mut cleaned).await?;
         if !dry {
             let compacted = self.journal().compact().await?;

@@ -162,6 +162,7 @@ async fn put(journal: &MemoryJournal, run: &Candidate) -> u64 {
         injected: BTreeMap::new(),
         parent: run.parent.clone().map(|run| Parent { run, at: crate::id::StepId::new("a").into() }),
         provider: crate::run::LOCAL.into(),
+        session: None,
     };
     let first = Record::of(1, hour(0), &Event::RunStarted(Box::new(started))).unwrap();
     let bytes = first.payload.len() as u64;

@@ -112,9 +112,18 @@ fn sweep(scratch: &Path) {
 
 #[async_trait]
 impl GitProvider for LocalGit {
-    async fn open(&self, run: &RunId, repo: &str, credential: Option<Secret>) -> Result<Arc<dyn Repository>> {
+    async fn open_for(
+        &self,
+        run: &RunId,
+        first: &RunId,
+        repo: &str,
+        credential: Option<Secret>,
+    ) -> Result<Arc<dyn Repository>> {
         // Runs name refs and directories here.
-        if !run.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric()) || run.as_str().is_empty() {
+        let plain = |run: &RunId| {
+            !run.as_str().is_empty() && run.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        if !plain(run) || !plain(first) {
             return Err(CapabilityError::new(ErrorKind::INVALID, "the run's id is no ULID"));
         }
         if credential.as_ref().is_some_and(|secret| secret.expose().chars().any(char::is_control)) {
@@ -125,7 +134,7 @@ impl GitProvider for LocalGit {
         }
         let address = Address::parse(repo, &self.github)?;
         let bare =
-            |shallow| Bare::new(self.git.clone(), &self.places.copies, &address.identity, shallow, run);
+            |shallow| Bare::new(self.git.clone(), &self.places.copies, &address.identity, shallow, first);
         Ok(Arc::new(LocalRepository {
             git: self.git.clone(),
             places: self.places.clone(),

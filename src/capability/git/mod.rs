@@ -96,5 +96,16 @@ pub trait Repository: Send + Sync {
 #[async_trait]
 pub trait GitProvider: Send + Sync {
     /// Opens a repository for one run. Nothing is contacted yet. `invalid` says which forms are understood.
-    async fn open(&self, run: &RunId, repo: &str, credential: Option<Secret>) -> Result<Arc<dyn Repository>>;
+    async fn open(&self, run: &RunId, repo: &str, credential: Option<Secret>) -> Result<Arc<dyn Repository>> {
+        self.open_for(run, run, repo, credential).await
+    }
+    /// Opens a repository for one run of a session: it has the commits that any run of the session has fetched or made.
+    /// `first` is the run that began the session.
+    async fn open_for(
+        &self,
+        run: &RunId,
+        first: &RunId,
+        repo: &str,
+        credential: Option<Secret>,
+    ) -> Result<Arc<dyn Repository>>;
 }

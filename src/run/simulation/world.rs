@@ -113,6 +113,7 @@ impl World {
             injected: Default::default(),
             parent: None,
             provider: crate::run::LOCAL.into(),
+            session: None,
         }));
         let run = Run::begin(0, &started).unwrap();
         Self {

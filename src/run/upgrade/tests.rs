@@ -61,6 +61,7 @@ fn begun(text: &str) -> Run {
         injected: BTreeMap::new(),
         parent: None,
         provider: crate::run::LOCAL.into(),
+        session: None,
     };
     Run::begin(0, &Event::RunStarted(Box::new(started))).unwrap()
 }
