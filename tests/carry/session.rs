@@ -135,6 +135,8 @@ impl<'a> Session<'a> {
             timeout: Some(Duration::from_secs(120)),
             idle_timeout: None,
             lose_sandboxes: false,
+            spent_before: 0,
+            expenses: Default::default(),
         };
         self.world.executor.execute(call, CancellationToken::new()).await
     }

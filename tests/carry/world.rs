@@ -4,10 +4,11 @@ use crate::tree::Tree;
 use async_trait::async_trait;
 use bytes::Bytes;
 use harvest::capability::git::{Answer, Delivery, Fetched, GitProvider, LocalGit, Method, Repository};
+use harvest::capability::meter::Account;
 use harvest::capability::registry::FileRegistry;
 use harvest::capability::sandbox::{
-    BuildLog, Credential, ExecSpec, ImageInfo, ImageSpec, Isolation, Process, Sandbox, SandboxProvider,
-    SandboxSpec,
+    BuildLog, Collected, Credential, ExecSpec, ImageInfo, ImageSpec, Isolation, Process, Sandbox,
+    SandboxProvider, SandboxSpec, Snapshot,
 };
 use harvest::capability::secret::Secret;
 use harvest::capability::stream::MemoryStreams;
@@ -18,6 +19,7 @@ use harvest::host::{Components, HostExecutor, Library, Providers};
 use harvest::id::{Digest, RunId};
 use harvest::step::ErrorKind;
 use harvest::workflow::types::Catalog as _;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -125,8 +127,14 @@ struct Fused<T>(T, Arc<Fuse>);
 
 #[async_trait]
 impl GitProvider for Fused<LocalGit> {
-    async fn open(&self, run: &RunId, repo: &str, credential: Option<Secret>) -> Result<Arc<dyn Repository>> {
-        Ok(Arc::new(Fused(self.0.open(run, repo, credential).await?, self.1.clone())))
+    async fn open_for(
+        &self,
+        run: &RunId,
+        first: &RunId,
+        repo: &str,
+        credential: Option<Secret>,
+    ) -> Result<Arc<dyn Repository>> {
+        Ok(Arc::new(Fused(self.0.open_for(run, first, repo, credential).await?, self.1.clone())))
     }
 }
 
@@ -225,6 +233,14 @@ impl SandboxProvider for Trees {
         unreachable!("git needs no image")
     }
 
+    async fn unused_images(&self, _: Timestamp) -> Result<Vec<String>> {
+        unreachable!("nothing collects")
+    }
+
+    async fn collect(&self, _: &[String], _: Timestamp, _: bool) -> Result<Collected> {
+        unreachable!("nothing collects")
+    }
+
     fn volumes(&self) -> Arc<dyn VolumeStore> {
         self.volumes.clone()
     }
@@ -259,11 +275,11 @@ impl Sandbox for Open {
         Tree.write_file(path, content, mode).await
     }
 
-    async fn forward(&self, _: &str, _: Vec<Credential>) -> Result<String> {
+    async fn forward(&self, _: &str, _: Vec<Credential>, _: Option<Arc<Account>>) -> Result<String> {
         unreachable!("git needs no gateway")
     }
 
-    async fn snapshot(&self) -> Result<String> {
+    async fn snapshot(&self) -> Result<Snapshot> {
         unreachable!("git needs no image")
     }
 
