@@ -12,8 +12,8 @@ pub(crate) mod planted;
 mod retry;
 #[cfg(test)]
 mod simulation;
-mod stand_in;
 mod spending;
+mod stand_in;
 mod state;
 mod transition;
 mod upgrade;
@@ -23,8 +23,8 @@ mod view;
 pub use crate::step::Spent;
 pub use evaluate::{Membership, Reuse};
 pub use event::{
-    Command, Event, Fate, Finish, LOCAL, LoopItem, Outcome, Parent, PartOf, RunError, RunStarted, RunUpgraded,
-    Timer, Verdict, Version,
+    Command, Event, Fate, Finish, LOCAL, LoopItem, Outcome, Parent, PartOf, RunError, RunStarted,
+    RunUpgraded, Timer, Verdict, Version,
 };
 pub use loops::{ITEMS_MAX, Item};
 pub use phase::{Attempt, Phase, StepState};
