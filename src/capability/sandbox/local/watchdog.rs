@@ -17,6 +17,9 @@ use tokio::sync::watch;
 const MEMORY_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between two looks at the files.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes by which files can grow that nobody writes to: blocks count when they reach the disk, and with those of the file
+/// system that lead to them.
+const GROWTH: u64 = 1 << 20;
 /// The pause is at least this many times as long as the look took, so that looking costs at most a twentieth of a core.
 const RELAX: u32 = 19;
 
@@ -89,7 +92,7 @@ impl Watched {
                         self.strikes.disk();
                         self.commands.kill().await;
                     }
-                    _ => tolerated = Some(used.max(limit)),
+                    _ => tolerated = Some(if used > limit { used + GROWTH } else { limit }),
                 }
             }
         });
