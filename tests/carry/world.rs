@@ -257,7 +257,7 @@ impl Sandbox for Open {
     }
 
     fn isolation(&self) -> Isolation {
-        unreachable!("nothing asks")
+        Isolation::default()
     }
 
     async fn exec(&self, spec: ExecSpec) -> Result<Box<dyn Process>> {
