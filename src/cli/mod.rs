@@ -2,6 +2,7 @@
 //! a run; it asks the app and shows what it says.
 
 mod approve;
+mod background;
 mod cancel;
 mod check;
 mod dispatched;

@@ -14,9 +14,15 @@ pub(super) struct Arguments {
     /// One JSON object a line, as `harvest run --json` prints them.
     #[arg(long)]
     json: bool,
+    /// Say when at work, and then nothing more: for whoever starts this as a process in the background.
+    #[arg(long, hide = true)]
+    background: bool,
 }
 
 pub(super) async fn resume(app: App, arguments: &Arguments, talk: Talk) -> Outcome {
+    if arguments.background {
+        super::background::at_work()?;
+    }
     super::dispatched::make_room();
     // What a process left that died between the end of a run and the removal of its files.
     if let Err(error) = app.prune_sandboxes().await {

@@ -5,11 +5,9 @@ use super::progress::Progress;
 use super::questions::Questions;
 use super::{Failure, Outcome, Talk, print_json, print_line};
 use crate::app::{App, AppError, Driven, Serving, StartRequest};
-use crate::config::Home;
 use crate::engine::Ended;
 use crate::run::{Event, Verdict};
 use std::path::PathBuf;
-use std::process::Stdio;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What to run, with what.
@@ -64,7 +62,7 @@ pub(super) async fn run(app: App, arguments: Arguments, talk: Talk) -> Outcome {
         let home = app.home().clone();
         drop(app);
         if !Serving::is_served(&home) {
-            detach(&home)?;
+            super::background::start(&home)?;
         }
         print_line(run.as_str())?;
         return Ok(0);
@@ -178,20 +176,6 @@ impl Interrupts {
             _ = term.recv() => "SIGTERM",
         }
     }
-}
-
-/// Starts a process of its own that carries on whatever nobody drives.
-pub(super) fn detach(home: &Home) -> Result<(), Failure> {
-    use std::os::unix::process::CommandExt;
-    let failed = |error: std::io::Error| Failure {
-        exit_code: 4,
-        message: format!("cannot start a background process: {error}; `harvest resume` runs it here"),
-    };
-    let mut command = std::process::Command::new(std::env::current_exe().map_err(failed)?);
-    command.arg("--home").arg(home.path()).args(["--quiet", "resume"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    command.spawn().map_err(failed)?;
-    Ok(())
 }
 
 pub(super) fn read_input(text: &str) -> Result<(String, String), Failure> {

@@ -36,7 +36,7 @@ pub(super) async fn prompt(app: App, arguments: Arguments, talk: Talk) -> Outcom
     let home = app.home().clone();
     drop(app);
     if !Serving::is_served(&home) {
-        crate::cli::run::detach(&home)?;
+        crate::cli::background::start(&home)?;
     }
     print_line(run.as_str())?;
     Ok(0)
