@@ -7,12 +7,13 @@
 //! - closing waits for a thread of its own that may be dead: not longer than [`CLOSING`];
 //! - closed, it may hold its lock until its other threads are done: the next opening waits for them.
 
+use super::lock::lock_within;
 use crate::journal::{Damage, JournalError};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// sled's page cache, in bytes.
 const CACHE: u64 = 64 << 20;
@@ -20,8 +21,6 @@ const CACHE: u64 = 64 << 20;
 const FLUSH_EVERY_MS: u64 = 500;
 /// How long closing waits for sled's threads before it leaves them to the end of the process.
 const CLOSING: Duration = Duration::from_secs(10);
-/// How often opening asks again for a lock that the threads of a closed store still hold.
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// An open store of sled.
 pub(super) struct Store {
@@ -140,14 +139,10 @@ pub(super) fn wait_for_lock(data: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
-    let started = Instant::now();
-    while let Err(TryLockError::WouldBlock) = data.try_lock() {
-        if started.elapsed() > CLOSING {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "it does not close; start harvest again"));
-        }
-        std::thread::sleep(LOCK_PAUSE);
+    if lock_within(&data, CLOSING)? {
+        return Ok(());
     }
-    Ok(())
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "it does not close; start harvest again"))
 }
 
 /// A snapshot that was being written when the process was killed is no snapshot.

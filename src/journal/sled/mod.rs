@@ -7,6 +7,7 @@
 mod codec;
 mod ends;
 mod guard;
+mod lock;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -26,15 +27,13 @@ use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use writer::Writer;
 
 /// The directory in the home.
 const DIRECTORY: &str = "journal.sled";
 /// How long opening waits for another process: a command that looks at something has the journal for some milliseconds.
 const TURN: Duration = Duration::from_secs(2);
-/// How often it asks again meanwhile.
-const TURN_PAUSE: Duration = Duration::from_millis(5);
 
 /// A journal on disk. Dropping it waits for the commit under way.
 pub struct SledJournal {
@@ -88,26 +87,11 @@ impl SledJournal {
     }
 }
 
-/// The right to use the directory, or None where another process has it for longer than commands take.
+/// The right to use the directory, until dropped, or None where another process has it for longer than commands take.
 fn turn(directory: &Path) -> io::Result<Option<File>> {
-    let started = Instant::now();
-    loop {
-        match lock(directory)? {
-            None if started.elapsed() < TURN => std::thread::sleep(TURN_PAUSE),
-            turn => return Ok(turn),
-        }
-    }
-}
-
-/// The right to use the directory, until dropped, or None where another process has it.
-fn lock(directory: &Path) -> io::Result<Option<File>> {
     let path = directory.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
-    }
+    Ok(lock::lock_within(&file, TURN)?.then_some(file))
 }
 
 /// Brings what is kept outside up to what sled holds. After a crash sled may be one commit ahead; one that is further
