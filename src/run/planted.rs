@@ -52,6 +52,8 @@ pub(crate) enum Planted {
     RetryRepeatsSteps,
     /// Run-retry: items that had succeeded are done again.
     RetryRepeatsItems,
+    /// Ledger: what further attempts spend is not counted.
+    RetrySpendsNothing,
     /// Lease: a second process gets one that is held.
     LeaseShared,
     /// Lease: whoever locks a file that its holder has unlinked takes it for the lease.

@@ -1,6 +1,7 @@
 //! What a run has cost: what was metered of its attempts, and of the others what they say of themselves.
 
 use super::phase::StepState;
+use super::planted::{Planted, planted};
 use super::state::Run;
 use crate::id::StepRef;
 use crate::step::Spent;
@@ -31,6 +32,9 @@ impl Run {
     pub(super) fn spend(&mut self, at: &StepRef, attempt: u32, spent: Spent) -> bool {
         if !self.is_spending(at, attempt) {
             return false;
+        }
+        if planted(Planted::RetrySpendsNothing) && attempt > 1 {
+            return true;
         }
         self.spent.add(spent);
         let attempts = self.state_mut(at).into_iter().flat_map(|state| &mut state.attempts);

@@ -38,6 +38,7 @@ impl Census {
             ("events", world.journal.len()),
             ("attempts", events(|event| matches!(event, Event::StepStarted { .. }))),
             ("further attempts", events(again)),
+            ("bills", events(|event| matches!(event, Event::StepSpent { .. }))),
             ("skips", events(|event| matches!(event, Event::StepSkipped { .. }))),
             ("time-outs", events(|event| matches!(event, Event::TimerElapsed { .. }))),
             ("cancels", events(|event| matches!(event, Event::CancelRequested { .. }))),

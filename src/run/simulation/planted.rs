@@ -44,6 +44,7 @@ found! {
     run_timeout_ignored: RunTimeoutIgnored,
     retry_repeats_steps: RetryRepeatsSteps,
     retry_repeats_items: RetryRepeatsItems,
+    retry_spends_nothing: RetrySpendsNothing,
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::super::{Event, Outcome, Phase, Run, Timer};
 use super::upgrades::since_set_back;
 use super::world::World;
 use crate::id::{StepId, StepRef};
-use crate::step::ErrorKind;
+use crate::step::{ErrorKind, Spent};
 use crate::workflow::model::{Action, Expression, Retry, Step};
 use serde_json::{Map, Value};
 
@@ -100,6 +100,15 @@ impl World {
                 self.check_failed(before, at, &error.kind, *jitter, *at_ms);
             }
             Event::ApprovalGiven { at, approved, .. } => self.check_answered(at, *approved),
+            Event::StepSpent { .. } => {
+                let mut all = Spent::default();
+                for (_, event) in &self.journal {
+                    if let Event::StepSpent { spent, .. } = event {
+                        all.add(*spent);
+                    }
+                }
+                assert_eq!(self.run.spent(), all, "a bill is lost");
+            }
             Event::HostLost => {
                 assert!(!self.run.has_running(), "an attempt of a host that is gone still counts as running");
             }

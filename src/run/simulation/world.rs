@@ -2,7 +2,7 @@
 
 use super::super::{Command, Event, Outcome, Run, RunStarted, Timer};
 use crate::id::{RunId, StepRef};
-use crate::step::{ErrorKind, StepError};
+use crate::step::{ErrorKind, Spent, StepError};
 use crate::workflow::Workflow;
 use crate::workflow::model::Action;
 use proptest::prelude::*;
@@ -32,6 +32,10 @@ pub(super) enum Fault {
     Answer {
         yes: bool,
     },
+    /// An attempt at work uses a paid service.
+    Spend {
+        micro_usd: u64,
+    },
 }
 
 /// How an attempt fails.
@@ -58,6 +62,7 @@ pub(super) fn fates() -> impl Strategy<Value = Fate> {
         1 => Just(Fault::CrashInside),
         1 => Just(Fault::Cancel),
         3 => any::<bool>().prop_map(|yes| Fault::Answer { yes }),
+        2 => (1u64..=1000).prop_map(|micro_usd| Fault::Spend { micro_usd }),
     ];
     (0usize..=2, prop::collection::vec((any::<u8>(), fault), 0..60))
         .prop_map(|(retries, faults)| Fate { retries, faults })
@@ -181,6 +186,14 @@ impl World {
                 let question = self.run.questions().first().map(|(at, _)| at.clone());
                 if let Some(at) = question {
                     return self.record(Event::ApprovalGiven { at, approved: *yes, note: None, by: None });
+                }
+            }
+            Fault::Spend { micro_usd } => {
+                let spender =
+                    self.in_flight.iter().nth(usize::from(choice) % self.in_flight.len().max(1)).cloned();
+                if let Some((at, attempt)) = spender {
+                    let spent = Spent { micro_usd: *micro_usd, input_tokens: *micro_usd, output_tokens: 1 };
+                    return self.record(Event::StepSpent { at, attempt, spent });
                 }
             }
             Fault::None | Fault::Fail { .. } | Fault::CrashInside => {}
