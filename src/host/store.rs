@@ -3,6 +3,7 @@
 use super::bindings::harvest::sandbox::store::{Expectation, Host, Versioned};
 use super::handle::Failure;
 use super::instance::State;
+use crate::capability::volume::VolumeEntry;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 
@@ -36,6 +37,35 @@ impl Host for State {
         };
         Ok(self.all_volumes().put(&volume, &path, &content, expected).await?)
     }
+
+    async fn trim(&mut self, name: String, bytes: u64) -> Result<u64, Failure> {
+        let volume = self.own_volume(&name)?;
+        let volumes = self.all_volumes();
+        let files = match volumes.entries(&volume, "").await {
+            Err(error) if error.kind == ErrorKind::NOT_FOUND => Vec::new(),
+            entries => entries?,
+        };
+        let oldest = oldest_beyond(files, bytes);
+        for file in &oldest {
+            volumes.remove(&volume, &file.path).await?;
+        }
+        Ok(oldest.len() as u64)
+    }
+}
+
+/// The files that were written longest ago, without which the others have at most so many bytes.
+fn oldest_beyond(mut files: Vec<VolumeEntry>, bytes: u64) -> Vec<VolumeEntry> {
+    files.retain(|entry| !entry.directory);
+    files.sort_by_key(|file| std::cmp::Reverse(file.written_at));
+    let mut seen = 0;
+    let kept = files
+        .iter()
+        .take_while(|file| {
+            seen += file.size;
+            seen <= bytes
+        })
+        .count();
+    files.split_off(kept)
 }
 
 impl State {
@@ -48,5 +78,31 @@ impl State {
             return Err(CapabilityError::new(ErrorKind::INVALID, message));
         }
         Ok(format!("harvest-{}-{name}", self.attempt.component_name()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    #[test]
+    fn the_oldest_files_go_until_the_others_fit() {
+        let file = |path: &str, size, second| VolumeEntry {
+            path: path.into(),
+            size,
+            directory: false,
+            written_at: Timestamp::from_second(second).unwrap(),
+        };
+        let files =
+            || vec![file("old", 5, 10), file("new", 4, 30), file("older", 1, 5), file("middle", 3, 20)];
+        let gone = |bytes| -> Vec<String> {
+            oldest_beyond(files(), bytes).into_iter().map(|file| file.path).collect()
+        };
+        assert!(gone(13).is_empty());
+        assert_eq!(gone(12), ["older"]);
+        // A small old one does not outlive a larger one that is newer.
+        assert_eq!(gone(8), ["old", "older"]);
+        assert_eq!(gone(0).len(), 4);
     }
 }

@@ -13,6 +13,8 @@ use crate::harvest::streams::streams::{self, Level};
 const VOLUME: &str = "transcripts";
 /// Bytes of a transcript that can be kept in the store: most that it hands out again.
 const STORED_MAX: usize = 16 << 20;
+/// Bytes of all transcripts in the store. Those of conversations that nobody went on with for longest go first.
+const ALL_STORED_MAX: u64 = 2 << 30;
 /// Bytes of a transcript that can be kept as an artifact.
 const ARTIFACT_MAX: u64 = 64 << 20;
 /// Bytes of a path.
@@ -87,7 +89,10 @@ pub fn keep(sandbox: &Sandbox, id: &str) {
         ));
     }
     if let Err(why) = store::put(VOLUME, &file(id), &content, &Expectation::Anything) {
-        not_kept(&format!("{why:?}"));
+        return not_kept(&format!("{why:?}"));
+    }
+    if let Err(why) = store::trim(VOLUME, ALL_STORED_MAX) {
+        streams::log(Level::Warn, &format!("transcripts of old conversations were not removed: {why:?}"));
     }
 }
 

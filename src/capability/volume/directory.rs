@@ -9,6 +9,7 @@ use crate::id::Digest;
 use crate::step::ErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::{self, File};
@@ -171,6 +172,9 @@ impl Inner {
                 let flags = AtFlags::SYMLINK_NOFOLLOW;
                 let Ok(stat) = rustix::fs::statat(&directory, entry.file_name(), flags) else { continue };
                 let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+                // A time beyond what calendars know was set by a sandbox.
+                let written_at =
+                    Timestamp::new(stat.st_mtime, stat.st_mtime_nsec as i32).unwrap_or(Timestamp::UNIX_EPOCH);
                 let path = if prefix.is_empty() { name.into_owned() } else { format!("{prefix}/{name}") };
                 if kind.is_dir() {
                     if depth < DEPTH_LIMIT
@@ -179,9 +183,10 @@ impl Inner {
                     {
                         waiting.push((below, path.clone(), depth + 1));
                     }
-                    found.push(VolumeEntry { path, size: 0, directory: true });
+                    found.push(VolumeEntry { path, size: 0, directory: true, written_at });
                 } else if kind.is_file() {
-                    found.push(VolumeEntry { path, size: stat.st_size as u64, directory: false });
+                    let size = stat.st_size as u64;
+                    found.push(VolumeEntry { path, size, directory: false, written_at });
                 }
                 if found.len() == ENTRY_LIMIT {
                     waiting.clear();

@@ -5,6 +5,7 @@ pub mod directory;
 use super::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 
 /// A file or directory of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct VolumeEntry {
     pub size: u64,
     /// Whether it is a directory.
     pub directory: bool,
+    /// When it was last written, or changed, by the clock of where it is.
+    pub written_at: Timestamp,
 }
 
 /// The content of a file with the tag to hand back on a conditional write.
