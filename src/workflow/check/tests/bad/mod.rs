@@ -3,10 +3,13 @@
 mod approve;
 mod cache;
 mod components;
+mod expression_syntax;
+mod expression_types;
 mod expressions;
 mod for_each;
 mod grammar;
 mod groups;
+mod loop_scope;
 mod once;
 mod order;
 mod sandboxes;
