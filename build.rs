@@ -128,7 +128,9 @@ fn compile(guests: &Path, target_dir: &Path) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    // Cargo shows what a build script prints only where it is an error of its own, line by line.
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines().for_each(|line| println!("cargo::error={line}"));
     Err("the components under guests/ do not build; cargo's messages are above".to_owned())
 }
 

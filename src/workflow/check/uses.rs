@@ -56,17 +56,19 @@ impl<'c> Components<'c> {
             Ok(component) => component.clone(),
             Err(reason) => {
                 let names = self.catalog.names();
+                // A file, or an embedded one: it is there, and cannot be loaded.
+                let there = form.file || names.iter().any(|name| name == form.component);
                 let near = suggest::nearest(form.component, names.iter().map(String::as_str));
                 let message = format!("there is no component `{}`", form.component);
                 let diagnostic = report.add(code::UNKNOWN_COMPONENT, component_span, message);
                 match near {
-                    Some(_) if !form.file => {
+                    Some(_) if !there => {
                         let names = names.iter().map(String::as_str);
                         diagnostic.suggest(suggest::help("the components are", form.component, names))
                     }
                     _ => diagnostic.help(reason.clone()),
                 };
-                if form.file {
+                if there {
                     diagnostic.message = format!("`{}` cannot be used as a component", form.component);
                 }
                 return None;
