@@ -3,6 +3,7 @@
 
 mod harness;
 
+use harness::chance::{Chance, number};
 use harness::{Home, Running, text};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -25,24 +26,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long everything that is left may take to end.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 fn kills() -> usize {
     number("HARVEST_KILLS").map_or(KILLS, |kills| kills as usize)
-}
-
-/// Numbers that look random and are the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
 }
 
 fn workflow(home: &Home) -> PathBuf {

@@ -1,6 +1,7 @@
 //! The real binary on a home of its own.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod chance;
 pub(crate) mod github;
 pub(crate) mod https;
 pub(crate) mod mcp;

@@ -1,6 +1,8 @@
 //! The local sandbox provider: the contract of all providers, as the user who runs the tests and, where that is root, as an
 //! ordinary user too; then what only this provider promises, a file a subject.
 
+#[path = "../harness/chance.rs"]
+mod chance;
 #[path = "../contract"]
 mod contract {
     pub(crate) mod sandbox;

@@ -1,5 +1,6 @@
 //! What is left of sandboxes whose host or whose processes are killed: nothing but their files.
 
+use super::chance::{Chance, number};
 use super::contract::sandbox::{open, output, sh, spec};
 use super::{groups_of, launcher, local};
 use harvest::capability::sandbox::local::LocalProvider;
@@ -85,22 +86,6 @@ const ROUNDS: u64 = 10;
 const LIFE_MS: u64 = 400;
 /// How long the kernel may take to end what is left.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Numbers that look random and are the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
 
 /// Children of a process that are processes of a sandbox.
 fn sandboxes_below(parent: u32) -> Vec<u32> {

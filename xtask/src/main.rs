@@ -36,12 +36,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["fixture", name] => fixture::run(name, None),
         ["fixture", name, binary] => fixture::run(name, Some(binary)),
-        ["soak"] => soak::run("1000000"),
-        ["soak", "kills"] => soak::kills("200"),
-        ["soak", "kills", kills] => soak::kills(kills),
-        ["soak", "sandboxes"] => soak::sandboxes("500"),
-        ["soak", "sandboxes", rounds] => soak::sandboxes(rounds),
-        ["soak", cases] => soak::run(cases),
+        ["soak", ref words @ ..] => soak::run(words),
         ["scripted-api", name, directory] => scripted_api::run(name, directory),
         _ => {
             eprintln!("{USAGE}");

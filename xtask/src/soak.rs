@@ -2,45 +2,80 @@
 
 use crate::{setup, workspace};
 
-/// Runs the random tests of run core and checker optimised, `cases` each. Histories of runs are carried out on all
-/// cores; how far they are is printed meanwhile, and at the end what they were like.
-pub(crate) fn run(cases: &str) -> Result<(), String> {
-    number(cases, "cases")?;
-    setup::run()?;
-    workspace::cargo()
-        .args(["test", "--release", "--package", "harvest", "--lib", "--"])
-        .args(["run::simulation", "workflow::check::tests::robust", "--nocapture"])
-        // Their numbers are fixed, and told by `cargo test`.
-        .args(["--skip", "planted"])
-        .with("HARVEST_CASES", cases)
-        .run()
+/// Runs the job that the first word names, else that of run core and checker, as often as the last word says.
+pub(crate) fn run(words: &[&str]) -> Result<(), String> {
+    let named = JOBS.iter().find(|job| job.name.is_some() && job.name == words.first().copied());
+    let (job, words) = named.map_or((&JOBS[0], words), |job| (job, &words[1..]));
+    match words {
+        [] => job.run(job.usual),
+        [number] => number
+            .parse()
+            .map_err(|_| {
+                format!("`{number}` is no number of {}: write one such as {}", job.counts, job.usual)
+            })
+            .and_then(|number| job.run(number)),
+        _ => Err("`soak` takes one number".into()),
+    }
 }
 
-/// Kills the real binary so many times at random moments, and once at every record of a run.
-pub(crate) fn kills(kills: &str) -> Result<(), String> {
-    number(kills, "kills")?;
-    setup::run()?;
-    workspace::cargo()
-        .args(["test", "--release", "--package", "harvest", "--test", "kills", "--"])
-        .args(["--nocapture", "--test-threads", "1"])
-        .with("HARVEST_KILLS", kills)
-        .run()
+/// A test that takes a number.
+struct Job {
+    /// The word behind `soak`; the job without one is that of the run core.
+    name: Option<&'static str>,
+    /// How many, where nobody says.
+    usual: u32,
+    /// What is counted.
+    counts: &'static str,
+    /// Which tests of the package they are.
+    target: &'static [&'static str],
+    /// Arguments of the tests themselves.
+    arguments: &'static [&'static str],
+    /// The variable that takes the number to the tests.
+    variable: &'static str,
 }
 
-/// Kills hosts, launchers and init processes of sandboxes in so many rounds, at random moments and in random order.
-pub(crate) fn sandboxes(rounds: &str) -> Result<(), String> {
-    number(rounds, "rounds")?;
-    setup::run()?;
-    workspace::cargo()
-        .args(["test", "--release", "--package", "harvest", "--test", "sandbox", "--"])
-        .args(["--exact", "survives::nothing_is_left_by_kills_at_any_moment", "--nocapture"])
-        .with("HARVEST_SANDBOX_KILLS", rounds)
-        .run()
-}
+/// All of them.
+const JOBS: [Job; 3] = [
+    // Histories of runs are carried out on all cores; how far they are is printed meanwhile, and at the end what they were
+    // like. The numbers of the planted bugs are fixed, and told by `cargo test`.
+    Job {
+        name: None,
+        usual: 1_000_000,
+        counts: "cases",
+        target: &["--lib"],
+        arguments: &["run::simulation", "workflow::check::tests::robust", "--skip", "planted"],
+        variable: "HARVEST_CASES",
+    },
+    // The real binary at random moments, and once at every record of a run.
+    Job {
+        name: Some("kills"),
+        usual: 200,
+        counts: "kills",
+        target: &["--test", "kills"],
+        arguments: &["--test-threads", "1"],
+        variable: "HARVEST_KILLS",
+    },
+    // Hosts, launchers and init processes of sandboxes, at random moments and in random order.
+    Job {
+        name: Some("sandboxes"),
+        usual: 500,
+        counts: "rounds",
+        target: &["--test", "sandbox"],
+        arguments: &["--exact", "survives::nothing_is_left_by_kills_at_any_moment"],
+        variable: "HARVEST_SANDBOX_KILLS",
+    },
+];
 
-fn number(text: &str, what: &str) -> Result<(), String> {
-    match text.parse::<u32>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(format!("`{text}` is no number of {what}: write one such as 1000")),
+impl Job {
+    /// Runs its tests optimised, so many times.
+    fn run(&self, number: u32) -> Result<(), String> {
+        setup::run()?;
+        workspace::cargo()
+            .args(["test", "--release", "--package", "harvest"])
+            .args(self.target)
+            .args(["--", "--nocapture"])
+            .args(self.arguments)
+            .with(self.variable, number.to_string())
+            .run()
     }
 }
