@@ -32,7 +32,10 @@ pub(crate) fn run() -> Result<(), String> {
         report.part("lints of guests", lints_of_guests);
         report.part("tests of guests", tests_of_guests);
         report.part("tests", || {
-            workspace::cargo().args(["test", "--workspace", "--locked"]).args(FEATURES).run()
+            workspace::cargo()
+                .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+                .args(FEATURES)
+                .run()
         });
     }
     report.print()
