@@ -328,7 +328,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
         "src/workflow/check/for_each.rs",
         "MAX_ITEM_TYPE: usize = 1_000;",
     ),
-    ("`limit` of a group", "10,000", "src/workflow/check/concurrency.rs", "MAX_LIMIT: u32 = 10_000;"),
+    ("`limit` of a group", "10,000", "src/workflow/check/concurrency.rs", "MAX_IN_GROUP: u32 = 10_000;"),
     ("time of `finally`", "5 min", "src/workflow/check/mod.rs", "FINALLY_TIMEOUT_MS: u64 = 5 * 60 * 1000;"),
     ("triggers of a kind", "100", "src/workflow/check/trigger.rs", "MAX_TRIGGERS: usize = 100;"),
     ("bytes of a cron expression", "200", "src/workflow/check/schedule.rs", "MAX_CRON: usize = 200;"),

@@ -65,7 +65,7 @@ fn keys() {
     insta::assert_snapshot!(proposed("harvest: 1\nname: w\n|\nsteps:\n  a: { uses: exec/run }\n"), @r#""": description:_, on:, inputs:, secrets:, concurrency:, timeout:_, budget:_, permissions:, sandboxes:, finally:, outputs:"#);
     insta::assert_snapshot!(step("    |\n"), @r#""": with:, sandbox:_, sandboxes:, network:_, secrets:, needs:_, if:_, timeout:_, idle-timeout:_, retry:, permissions:, continue-on-error:_, concurrency:, cache:, idempotency-key:_"#);
     insta::assert_snapshot!(step("    re|: { attempts: 2 }\n"), @r#""re": with, sandbox, sandboxes, network, secrets, needs, if, timeout, idle-timeout, retry, permissions, continue-on-error, concurrency, cache, idempotency-key"#);
-    insta::assert_snapshot!(step("    retry: { |\n"), @r#""": attempts:_, backoff:_, on:_"#);
+    insta::assert_snapshot!(step("    retry: { |\n"), @r#""": attempts:_, backoff:_, on:_, resume:_"#);
     insta::assert_snapshot!(step("    retry:\n      backoff:\n        f|\n"), @r#""f": first:_, factor:_, max:_, jitter:_"#);
     insta::assert_snapshot!(proposed("inputs:\n  x: { type: string, | }\n"), @r#""": default:_, optional:_, pattern:_, min:_, max:_, multiline:_, description:_, fields:_, items:_, values:_"#);
     insta::assert_snapshot!(proposed("sandboxes:\n  box:\n    image: host\n    network: { |"), @r#""": allow:_"#);

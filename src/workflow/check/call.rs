@@ -41,7 +41,10 @@ pub(super) fn call(
         }
     }
     let own = called.map(|called| called.function.errors.clone().unwrap_or_else(|| vec![ErrorKind::OTHER]));
-    let attempts = retry::attempts(report, &raw.fields, uses, own.as_deref());
+    let outputs = called.map(|called| &called.function.outputs);
+    let converses =
+        outputs.is_none_or(|outputs| outputs.iter().any(|output| output.name == retry::CONVERSATION));
+    let attempts = retry::attempts(report, &raw.fields, uses, own.as_deref(), converses);
     let concurrency =
         raw.fields.get("concurrency").and_then(|entry| concurrency::concurrency(report, entry, names, usage));
     let cache = raw.fields.get("cache").and_then(|entry| cache::cache(report, entry, names, usage));

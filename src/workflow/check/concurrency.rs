@@ -11,7 +11,7 @@ use crate::workflow::model::{Concurrency, OnConflict};
 use crate::workflow::types::Type;
 
 /// Most members of a group at work at once; more than a machine carries.
-const MAX_LIMIT: u32 = 10_000;
+pub(crate) const MAX_IN_GROUP: u32 = 10_000;
 
 const EXAMPLE: &str = "concurrency: { group: \"deploy\", limit: 1 }";
 
@@ -25,7 +25,7 @@ pub(super) fn concurrency(
     let entries = shape::mapping(report, entry, EXAMPLE)?;
     let fields = shape::fields(report, entries, &CONCURRENCY);
     let limit = fields.get("limit").and_then(|entry| {
-        shape::whole(report, entry, 1..=MAX_LIMIT, "it is how many of the group are at work at once")
+        shape::whole(report, entry, 1..=MAX_IN_GROUP, "it is how many of the group are at work at once")
     });
     let on_conflict = fields.get("on-conflict").and_then(|entry| shape::word(report, entry, &ON_CONFLICT));
     let on_conflict = match on_conflict.as_deref() {

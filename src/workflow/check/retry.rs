@@ -1,6 +1,6 @@
 //! How long attempts may take, and when another one follows.
 
-use super::grammar::{BACKOFF, JITTER, RETRY};
+use super::grammar::{BACKOFF, JITTER, RESUME, RETRY};
 use super::shape::{self, Fields};
 use crate::step::ErrorKind;
 use crate::workflow::code;
@@ -12,26 +12,30 @@ use crate::workflow::types::Type;
 use std::ops::Range;
 
 /// Most attempts of one step; beyond that a schedule is what is meant.
-const MAX_ATTEMPTS: u32 = 100;
+pub(crate) const MAX_ATTEMPTS: u32 = 100;
+
+/// The output by which a function says that it holds a conversation, and goes on with it in another attempt.
+pub(super) const CONVERSATION: &str = "session_id";
 
 /// `timeout`, `idle-timeout` and `retry` of a step. `own` are the kinds of error that `who` raises by itself; `None`
-/// where they are not known, for a reason that is reported.
+/// where they are not known, for a reason that is reported. `converses` says whether it has [`CONVERSATION`].
 pub(super) fn attempts(
     report: &mut Report,
     fields: &Fields<'_>,
     who: &str,
     own: Option<&[ErrorKind]>,
+    converses: bool,
 ) -> Attempts {
     Attempts {
         timeout_ms: fields.get("timeout").and_then(|entry| shape::duration(report, entry)),
         idle_timeout_ms: fields.get("idle-timeout").and_then(|entry| shape::duration(report, entry)),
-        retry: fields.get("retry").map(|entry| retry(report, entry, who, own)).unwrap_or_default(),
+        retry: fields.get("retry").map(|entry| retry(report, entry, who, own, converses)).unwrap_or_default(),
     }
 }
 
 /// When another attempt follows. `own` are the kinds of error that `who` raises by itself; `None` where they are not
 /// known, for a reason that is reported.
-fn retry(report: &mut Report, entry: &Entry, who: &str, own: Option<&[ErrorKind]>) -> Retry {
+fn retry(report: &mut Report, entry: &Entry, who: &str, own: Option<&[ErrorKind]>, converses: bool) -> Retry {
     const EXAMPLE: &str = "retry: { attempts: 3 }";
     let mut retry = Retry::default();
     let Some(entries) = shape::mapping(report, entry, EXAMPLE) else { return retry };
@@ -59,12 +63,32 @@ fn retry(report: &mut Report, entry: &Entry, who: &str, own: Option<&[ErrorKind]
         let fields = shape::fields(report, entries, &BACKOFF);
         backoff(report, &fields, &mut retry);
     }
+    // Nothing is kept of it: whoever holds a conversation goes on with it anyway. It is written to be sure.
+    if let Some(entry) = fields.get("resume")
+        && shape::word(report, entry, &RESUME).is_some()
+        && !converses
+    {
+        nothing_to_resume(report, entry, who);
+    }
     let Some(entry) = fields.get("on") else { return retry };
     for (kind, node) in shape::texts(report, entry, "on: [network]") {
         raisable(report, &node.span, kind, who, own);
         retry.on.push(ErrorKind::new(kind));
     }
     retry
+}
+
+/// Reports a `resume` of what holds no conversation.
+fn nothing_to_resume(report: &mut Report, entry: &Entry, who: &str) {
+    report
+        .add(
+            code::BAD_VALUE,
+            entry.key_span.clone(),
+            format!("{who} has no conversation that another attempt could go on with"),
+        )
+        .help(format!(
+            "remove `resume`; it is for steps with an output `{CONVERSATION}`, such as `claude/run`"
+        ));
 }
 
 /// Reports a kind of error with which `who` cannot fail. `own` are the kinds that it raises by itself; `None` where they

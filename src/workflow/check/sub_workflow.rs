@@ -274,7 +274,7 @@ pub(super) fn sub_workflow(
     let lacking: Vec<_> = missing(inputs, entries).into_iter().map(|name| (name, &inputs[name].ty)).collect();
     arguments::missing(report, raw, uses, &lacking);
     let own = KINDS.map(ErrorKind::new);
-    let attempts = retry::attempts(report, &raw.fields, uses, Some(&own));
+    let attempts = retry::attempts(report, &raw.fields, uses, Some(&own), false);
     let concurrency =
         raw.fields.get("concurrency").and_then(|entry| concurrency::concurrency(report, entry, names, usage));
     Some(Action::Workflow(Box::new(SubWorkflow {

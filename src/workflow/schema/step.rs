@@ -1,22 +1,18 @@
 //! A step: what it does, when, and how often.
 
-use super::build::{about, bare, count, doc, keyed, literal, map, names, one_or_several, text, words_or};
+use super::build::{
+    about, bare, count, doc, keyed, literal, map, names, one_or_several, text, words, words_or,
+};
 use super::component::Known;
 use super::declare;
 use super::value::with_holes;
-use crate::workflow::check::MAX_PARALLEL;
 use crate::workflow::check::grammar::{
     APPROVAL, APPROVE, BACKOFF, CACHE, CALL, CONCURRENCY, EACH, JITTER, LOOP, ON_CONFLICT, ON_FAILURE,
-    ON_TIMEOUT, RETRY,
+    ON_TIMEOUT, RESUME, RETRY,
 };
+use crate::workflow::check::{MAX_ATTEMPTS, MAX_IN_GROUP, MAX_PARALLEL};
 use crate::workflow::types::Type;
 use serde_json::{Value, json};
-
-/// Most attempts of one step, as the checker has it.
-const MAX_ATTEMPTS: u32 = 100;
-
-/// Most things at once that a limit may allow.
-const MAX_AT_ONCE: u32 = 10_000;
 
 /// The ways to say what a step does. Each excludes the others.
 const ACTIONS: [&str; 3] = ["uses", "approve", "for-each"];
@@ -79,7 +75,12 @@ pub(super) fn retry(kinds: &Value) -> Value {
     );
     let retry = keyed(
         &[&RETRY],
-        &[("attempts", count(MAX_ATTEMPTS)), ("backoff", backoff), ("on", kinds.clone())],
+        &[
+            ("attempts", count(MAX_ATTEMPTS)),
+            ("backoff", backoff),
+            ("on", kinds.clone()),
+            ("resume", words(&RESUME)),
+        ],
         &["attempts"],
     );
     about(doc(&CALL, "retry"), retry)
@@ -90,7 +91,7 @@ pub(super) fn concurrency() -> Value {
         &[&CONCURRENCY],
         &[
             ("group", text()),
-            ("limit", with_default(count(MAX_AT_ONCE), 1.into())),
+            ("limit", with_default(count(MAX_IN_GROUP), 1.into())),
             ("on-conflict", words_or(&ON_CONFLICT, "queue")),
             ("timeout", literal(&Type::Duration)),
         ],

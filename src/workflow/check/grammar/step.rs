@@ -190,10 +190,18 @@ pub(crate) static RETRY: Keys = Keys {
             "Kinds of error that are retried; all but `cancelled` where not given.",
             &[Shape::List(&[Shape::ErrorKind])],
         ),
+        Key::new(
+            "resume",
+            "Says that another attempt goes on with the conversation of the one before.",
+            &[Shape::Words(&RESUME)],
+        ),
     ],
     near: &[],
-    later: &["resume"],
+    later: &[],
 };
+
+/// What another attempt can go on with.
+pub(crate) const RESUME: [&str; 1] = ["session"];
 
 /// The keys of `backoff` of `retry`.
 pub(crate) static BACKOFF: Keys = Keys {

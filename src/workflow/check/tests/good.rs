@@ -89,7 +89,7 @@ steps:
     secrets: { claude_code_oauth_token: claude, gemini_api_key: gemini }
     timeout: 90m
     idle-timeout: 10m
-    retry: { attempts: 2, on: [sandbox-lost] }
+    retry: { attempts: 2, on: [sandbox-lost], resume: session }
   lint:
     uses: ./team.wasm#lint
     with: { path: "${{ steps.clone.path }}", wait: "${{ inputs.wait }}", limit: 10MiB }

@@ -415,6 +415,23 @@ steps:
 }
 
 #[test]
+fn resume_of_what_holds_no_conversation() {
+    let file = r#"
+steps:
+  a: { uses: exec/run, with: { command: [ls] }, retry: { attempts: 2, resume: session } }
+"#;
+    insta::assert_snapshot!(bad(file), @"
+    error[E0204]: exec/run has no conversation that another attempt could go on with
+     --> w.yaml:4:71
+      |
+    4 |   a: { uses: exec/run, with: { command: [ls] }, retry: { attempts: 2, resume: session } }
+      |                                                                       ^^^^^^
+      |
+      = help: remove `resume`; it is for steps with an output `session_id`, such as `claude/run`
+    ");
+}
+
+#[test]
 fn retry_without_attempts() {
     let file = r#"
 steps:
