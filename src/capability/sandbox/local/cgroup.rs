@@ -43,11 +43,7 @@ pub(super) struct Groups {
 impl Groups {
     /// Makes groups for a sandbox and sets its limits, as far as this machine allows.
     pub(super) fn make(prefix: &str, id: &str, limits: Limits) -> Self {
-        let groups = Self::make_below(&Parents::find(), &format!("{prefix}{id}"), limits);
-        if limits.cpu.is_some() && !groups.cpu {
-            tracing::warn!(sandbox = id, "the CPU limit cannot be set on this machine");
-        }
-        groups
+        Self::make_below(&Parents::find(), &format!("{prefix}{id}"), limits)
     }
 
     fn make_below(parents: &Parents, name: &str, limits: Limits) -> Self {

@@ -50,6 +50,9 @@ impl Launch {
     /// Brings the sandbox up on these layers, topmost first. The lock is held until its last process is gone.
     pub(super) async fn start(&self, lower: Vec<PathBuf>, lock: Lock) -> Result<Running> {
         let groups = Arc::new(Groups::make(&self.groups, &self.id, self.limits));
+        if self.limits.cpu.is_some() && !groups.cpu {
+            tracing::warn!(sandbox = self.id, "the CPU limit cannot be set on this machine");
+        }
         let plan = Plan {
             lower,
             cgroups: groups.join_files(),
