@@ -48,7 +48,12 @@ impl Probe {
     ) -> Self {
         let probe = match found {
             Ok(detail) => Self::good(name, detail),
-            Err(detail) => Self::bad(name, detail, remedy),
+            Err(detail) => {
+                // Where it is an error it says what to do itself; here that has a line of its own.
+                let cause =
+                    detail.strip_suffix(remedy).map_or(&*detail, |cause| cause.trim_end_matches("; "));
+                Self::bad(name, cause.to_owned(), remedy)
+            }
         };
         Self { optional: true, ..probe }
     }
