@@ -136,6 +136,23 @@ fn what_a_kill_left_without_a_run_is_found() {
 }
 
 #[test]
+fn outputs_kept_for_equal_calls_go_with_the_age_of_runs() {
+    let home = Home::new();
+    let cached = QUICK.replace("\n    with", "\n    cache: { key: \"'one'\" }\n    with");
+    let file = home.file("cached.yaml", &cached);
+    assert_eq!(home.finish(&file, &[]).0, 0);
+    let outputs = || home.json(&["gc", "--dry-run", "--json"])["orphans"].as_array().unwrap().clone();
+    assert_eq!(outputs(), Vec::<Value>::new());
+    configure(&home, "retention: { age: 0s }\n");
+    let found = outputs();
+    assert_eq!(found.iter().map(|orphan| &orphan["kind"]).collect::<Vec<_>>(), ["outputs"]);
+    assert_eq!(home.run(&["gc"]).status.code(), Some(0));
+    assert_eq!(fs::read_dir(home.path().join("outputs")).unwrap().count(), 0);
+    configure(&home, "");
+    assert_eq!(home.finish(&file, &[]).0, 0);
+}
+
+#[test]
 fn a_configuration_that_is_wrong_is_refused() {
     let home = Home::new();
     configure(&home, "retention: { rums: 3 }\n");

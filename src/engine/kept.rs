@@ -58,6 +58,41 @@ impl KeptOutputs {
         fs::rename(&temporary, &path)
     }
 
+    /// Names and sizes of the files that were written before a time, those included that a kill left half written.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn before(&self, time: Timestamp) -> io::Result<Vec<(String, u64)>> {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let written = entry.metadata().and_then(|file| Ok((file.modified()?, file.len())));
+            // One that is replaced at this moment is not old.
+            if let (Ok((written, bytes)), Ok(name)) = (written, entry.file_name().into_string())
+                && Timestamp::try_from(written).is_ok_and(|written| written < time)
+            {
+                found.push((name, bytes));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Removes one of these files. Succeeds where it is gone.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self, key: &Digest) -> PathBuf {
         self.directory.join(key.hex())
     }

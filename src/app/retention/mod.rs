@@ -15,12 +15,13 @@ pub use sandboxes::KeptSandbox;
 
 use super::{App, AppError};
 use crate::capability::artifact::Artifacts;
-use crate::engine::Lease;
+use crate::engine::{KeptOutputs, Lease};
 use crate::id::RunId;
 use crate::journal::JournalError;
 use jiff::Timestamp;
 use look::OnDisk;
 use std::collections::BTreeSet;
+use std::io;
 
 /// Runs that go after a run has ended, unless one family alone has more. More than one run leaves behind, so that a home
 /// that is beyond its limits gets within them; few enough that nobody waits for it.
@@ -47,12 +48,12 @@ pub struct Cleaned {
     pub compacted: u64,
 }
 
-/// Files whose run is not in the journal, and images and layers that nothing needs.
+/// Files whose run is not in the journal, kept outputs that are older than runs may be, and images and layers that nothing needs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Orphan {
-    /// `streams`, `artifacts`, `sandbox`, `lease`, `session`, `image` or `layer`.
+    /// `streams`, `artifacts`, `sandbox`, `lease`, `outputs`, `session`, `image` or `layer`.
     pub kind: &'static str,
-    /// The run, the id of the sandbox, session or image, or the name of the layer.
+    /// The run, the key of the outputs, the id of the sandbox, session or image, or the name of the layer.
     pub of: String,
     /// Its bytes, where they are known without looking into a sandbox.
     pub bytes: u64,
@@ -139,6 +140,7 @@ impl App {
             }
         }
         self.sweep(dry, &mut cleaned).await?;
+        cleaned.orphans.extend(self.sweep_outputs(dry)?);
         cleaned.orphans.extend(self.sweep_sessions(dry).await?);
         self.collect_images(dry, &mut cleaned).await?;
         if !dry {
@@ -249,6 +251,22 @@ impl App {
             cleaned.orphans.push(orphan);
         }
         Ok(())
+    }
+
+    /// Removes outputs that were kept for equal calls longer ago than runs are kept: they cost a call where they are missed.
+    fn sweep_outputs(&self, dry: bool) -> Result<Vec<Orphan>, AppError> {
+        let Some(age) = self.configuration.retention.age else { return Ok(Vec::new()) };
+        let Ok(before) = Timestamp::now().checked_sub(age) else { return Ok(Vec::new()) };
+        let kept = KeptOutputs::new(self.home().join("outputs"));
+        let failed = |error: io::Error| AppError::Config(format!("the kept outputs: {error}"));
+        let mut swept = Vec::new();
+        for (of, bytes) in kept.before(before).map_err(failed)? {
+            if !dry {
+                kept.remove(&of).map_err(failed)?;
+            }
+            swept.push(Orphan { kind: "outputs", of, bytes });
+        }
+        Ok(swept)
     }
 
     fn artifacts(&self) -> Artifacts {
