@@ -18,6 +18,7 @@ mod holder;
 mod image;
 mod inside;
 mod instance;
+mod lingering;
 mod listener;
 mod merge;
 mod metered;

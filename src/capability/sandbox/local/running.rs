@@ -4,13 +4,14 @@
 use super::cgroup::{Groups, Limits};
 use super::channel::Channel;
 use super::guest::Life;
+use super::lingering::Lingering;
 use super::plan::{Plan, Reply};
 use super::store::Lock;
 use super::{cgroup, holder, spawn, wire};
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -70,16 +71,18 @@ impl Launch {
         let child = spawn::launcher(&self.launcher, inside).await.map_err(failed)?;
         let lock = Arc::new(Mutex::new(Some(lock)));
         let launcher = child.id();
-        let gone = watch_over(child, lock.clone(), groups.clone()).map_err(failed)?;
+        let tree = Lingering::default();
+        let gone = watch_over(child, lock.clone(), groups.clone(), tree.clone()).map_err(failed)?;
         let boot = Channel::new(boot).map_err(failed)?;
         let control = Channel::new(control).map_err(failed)?;
-        self.wait_for(&boot).await?;
+        tree.hold(self.wait_for(&boot).await?);
         Ok(Running { life: Arc::new(Life { control, gone }), launcher, groups, lock })
     }
 
-    async fn wait_for(&self, boot: &Channel) -> Result<()> {
+    /// Waits until the sandbox is up. Returns its root directory, where its init process can hand that out.
+    async fn wait_for(&self, boot: &Channel) -> Result<Option<OwnedFd>> {
         match tokio::time::timeout(START_LIMIT, boot.receive::<Reply>()).await {
-            Ok(Ok(Some((Reply::Ready, _)))) => Ok(()),
+            Ok(Ok(Some((Reply::Ready, mut fds)))) => Ok(fds.pop()),
             Ok(Ok(Some((Reply::Failed { kind, message }, _)))) => Err(CapabilityError::new(kind, message)),
             Ok(_) => Err(CapabilityError::new(
                 ErrorKind::UNAVAILABLE,
@@ -115,6 +118,7 @@ fn watch_over(
     mut child: std::process::Child,
     lock: Arc<Mutex<Option<Lock>>>,
     groups: Arc<Groups>,
+    tree: Lingering,
 ) -> io::Result<watch::Receiver<bool>> {
     let pid = rustix::process::Pid::from_child(&child);
     let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
@@ -127,6 +131,7 @@ fn watch_over(
         while lives(&lock) {
             tokio::time::sleep(DEATH_PAUSE).await;
         }
+        tree.let_go();
         groups.remove();
         drop(lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         sender.send_replace(true);

@@ -7,6 +7,7 @@ use super::super::plan::{Ids, Plan, Reply, Request};
 use super::super::wire;
 use super::{Failure, files, gvisor, halt, landlock, mounts, relay, seccomp, shim, sys, tree};
 use crate::step::ErrorKind;
+use rustix::fs::{Mode, OFlags};
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -53,7 +54,10 @@ fn finish(result: Result<(), Failure>, boot: &OwnedFd, signals: &OwnedFd) -> ! {
         drop(wire::send(boot.as_fd(), &reply, &[]));
         sys::exit(1);
     }
-    drop(wire::send(boot.as_fd(), &Reply::Ready, &[]));
+    // The host keeps the file tree mounted a little longer than there are processes: `lingering.rs` says why.
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let handed: Vec<_> = root.iter().map(AsFd::as_fd).collect();
+    drop(wire::send(boot.as_fd(), &Reply::Ready, &handed));
     serve(signals.as_fd())
 }
 
@@ -113,7 +117,7 @@ pub(super) fn settle(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
         sys::raise_loopback().map_err(step("raise the loopback interface"))?;
     }
     sys::set_hostname("sandbox").map_err(step("name the sandbox"))?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     if let Some(limit) = plan.process_limit {
         sys::limit_resource(libc::RLIMIT_NPROC, limit).map_err(step("limit the number of processes"))?;
     }

@@ -99,6 +99,8 @@ impl Tree {
         set("upperdir", &path(&self.upper))?;
         set("workdir", &path(&self.work))?;
         rustix::mount::fsconfig_set_flag(context.as_fd(), "userxattr")?;
+        // With an index, the kernel would refuse files that the mount of the last moment has not let go of yet.
+        set("index", "off")?;
         rustix::mount::fsconfig_create(context.as_fd())?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         Ok(rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
