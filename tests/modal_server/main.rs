@@ -1,0 +1,61 @@
+//! The server that speaks Modal's API, judged by Modal's own Python client, whose version and dependencies are pinned
+//! with the hashes of their archives.
+
+mod client;
+mod judge;
+
+use judge::judged;
+
+/// One test per check of `judge.py`, which runs once for all of them.
+macro_rules! checks {
+    ($($check:ident),+ $(,)?) => {
+        const CHECKS: &[&str] = &[$(stringify!($check)),+];
+        $(
+            #[test]
+            fn $check() {
+                if let Err(what) = judged(stringify!($check)) {
+                    panic!("{what}");
+                }
+            }
+        )+
+    };
+}
+
+checks! {
+    a_command_has_streams_and_a_code,
+    input_is_written_in_pieces_and_ends,
+    input_is_written_as_a_stream,
+    megabytes_of_output_arrive_whole,
+    an_entrypoint_talks_and_its_end_is_the_sandboxes,
+    variables_come_from_image_secrets_and_command,
+    a_command_ends_at_its_time_out,
+    a_sandbox_ends_at_its_time_out,
+    a_sandbox_in_which_nothing_happens_ends,
+    nothing_runs_in_a_sandbox_that_has_ended,
+    a_name_is_that_of_one_sandbox,
+    sandboxes_are_listed_by_tags_over_pages,
+    a_sandbox_is_found_again_by_its_id,
+    a_snapshot_is_an_image,
+    an_image_is_built_by_commands_once,
+    a_build_says_which_command_failed,
+    a_build_has_secrets_that_the_image_has_not,
+    files_of_the_client_are_copied_into_an_image,
+    files_are_put_into_volumes_and_read_back,
+    what_a_sandbox_writes_reaches_the_volume_when_it_syncs_or_ends,
+    a_volume_has_one_version,
+    a_blocked_network_is_blocked,
+    a_port_is_reached_through_its_tunnel,
+    wrong_credentials_are_refused,
+    credentials_are_not_recorded,
+    a_sandbox_whose_answer_was_lost_is_made_once,
+    output_goes_on_after_a_broken_connection,
+    calls_are_made_again_after_throttling_and_cuts,
+    an_expired_router_token_is_replaced,
+    a_client_that_is_too_old_is_told,
+    a_killed_sandbox_takes_its_commands_with_it,
+}
+
+#[test]
+fn every_check_of_the_client_is_a_test() {
+    assert_eq!(judge::names(), CHECKS);
+}
