@@ -26,6 +26,7 @@ from modal.exception import (
     NotFoundError,
     SandboxTerminatedError,
     SandboxTimeoutError,
+    TimeoutError,
 )
 from modal_proto import api_pb2
 
@@ -370,6 +371,31 @@ def a_blocked_network_is_blocked():
         reached.append(sb.exec("python3", "-c", REACH, *address).stdout.read())
         sb.terminate()
     assert reached == ["reached\n", "", ""], reached
+
+
+@check
+def an_allow_list_is_changed_while_the_sandbox_lives():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        sb = sandbox(outbound_domain_allowlist=["example.com"])
+        fetch = (
+            "import socket, os; s = socket.create_connection(('127.0.0.1', int(os.environ['http_proxy'].split(':')[-1].strip('/'))));"
+            f"s.send(b'CONNECT localhost:{port} HTTP/1.1\\r\\nHost: localhost:{port}\\r\\n\\r\\n'); print(s.recv(99).split()[1])"
+        )
+        assert sb.exec("python3", "-c", fetch).stdout.read() == "b'403'\n"
+        sb._experimental_set_outbound_network_policy(outbound_domain_allowlist=[f"localhost:{port}"])
+        assert sb.exec("python3", "-c", fetch).stdout.read() == "b'200'\n"
+        sb.terminate()
+
+
+@check
+def a_sandbox_is_ready_when_its_probe_says_so():
+    sb = sandbox(readiness_probe=modal.Probe.with_exec("test", "-e", "/root/ready", interval_ms=10))
+    with raises(TimeoutError):
+        sb.wait_until_ready(timeout=1)
+    sb.exec("touch", "/root/ready").wait()
+    sb.wait_until_ready(timeout=20)
+    sb.terminate()
 
 
 @check

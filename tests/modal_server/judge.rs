@@ -5,7 +5,7 @@ use modal_server::Server;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -68,16 +68,23 @@ fn run() -> BTreeMap<String, Option<String>> {
         if let Some(check) = said["check"].as_str() {
             verdicts.insert(check.to_owned(), said["failed"].as_str().map(str::to_owned));
         } else {
-            let answer = help(&server, home.path(), &said);
+            let answer = help(&server, &said);
             writeln!(stdin, "{answer}").unwrap();
         }
     }
     assert!(child.wait().unwrap().success(), "judge.py ended early: {verdicts:?}");
+    drop(server);
+    // Nothing of a sandbox or its copies of volumes is left, and so no process either.
+    for kept in ["sandboxes", "volumes"] {
+        let left = std::fs::read_dir(home.path().join("home").join(kept)).unwrap();
+        let left: Vec<_> = left.flatten().filter(|entry| entry.path().is_dir()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
     verdicts
 }
 
 /// What a check asks for.
-fn help(server: &Server, _directory: &Path, asked: &Value) -> Value {
+fn help(server: &Server, asked: &Value) -> Value {
     let text = |name: &str| asked[name].as_str().unwrap_or_default();
     let times = asked["times"].as_u64().unwrap_or(1) as usize;
     match text("do") {

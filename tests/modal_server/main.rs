@@ -44,6 +44,8 @@ checks! {
     what_a_sandbox_writes_reaches_the_volume_when_it_syncs_or_ends,
     a_volume_has_one_version,
     a_blocked_network_is_blocked,
+    an_allow_list_is_changed_while_the_sandbox_lives,
+    a_sandbox_is_ready_when_its_probe_says_so,
     a_port_is_reached_through_its_tunnel,
     wrong_credentials_are_refused,
     credentials_are_not_recorded,

@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-const WHOLE: u8 = 0;
 /// To be cut once what is written next is on its way.
 const ARMED: u8 = 1;
 /// That was written.
 const WRITTEN: u8 = 2;
 const CUT: u8 = 3;
+// 0 is a connection that is left alone.
 
 /// Cuts one connection.
 #[derive(Clone, Default)]

@@ -149,7 +149,9 @@ impl Driver {
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => return,
                 order = self.orders.recv() => match order {
-                    Some(Order::Status(reply)) => drop(reply.send(self.stdin)),
+                    Some(Order::Status(reply)) => {
+                        let _ = reply.send(self.stdin);
+                    }
                     Some(Order::Write { reply, .. }) => drop(reply.send(Err(closed()))),
                     None => return,
                 },
@@ -190,7 +192,8 @@ impl Driver {
     async fn obey(&mut self, order: Order) -> Option<End> {
         let (offset, data, eof, reply) = match order {
             Order::Status(reply) => {
-                drop(reply.send(self.stdin));
+                // Whoever asked may have hung up.
+                let _ = reply.send(self.stdin);
                 return None;
             }
             Order::Write { offset, data, eof, reply } => (offset, data, eof, reply),

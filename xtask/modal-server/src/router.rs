@@ -8,7 +8,7 @@ use crate::output::Output;
 use crate::proto::task_command_router::task_command_router_server::TaskCommandRouter;
 use crate::proto::task_command_router::*;
 use crate::sandbox::{Sandbox, Start};
-use crate::sandboxes;
+use crate::sandboxes::{self, bounded};
 use crate::token::Audience;
 use crate::{connection::Cut, image};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
@@ -221,6 +221,18 @@ impl TaskCommandRouter for Router {
         let sandbox = self.sandbox(&caller, &request.task_id)?;
         sandbox.write(request.offset, request.data, request.eof).await?;
         Ok(Response::new(SandboxStdinWriteV2Response {}))
+    }
+
+    async fn sandbox_wait_until_ready(
+        &self,
+        request: Request<SandboxWaitUntilReadyTcrRequest>,
+    ) -> Answer<SandboxWaitUntilReadyTcrResponse> {
+        let caller = Caller::of(&request);
+        let sandbox = self.sandbox(&caller, &request.get_ref().task_id)?;
+        let late = |_| Status::deadline_exceeded("the sandbox is not ready yet");
+        let ready = tokio::time::timeout(bounded(request.get_ref().timeout), sandbox.ready());
+        let ready_at = ready.await.map_err(late)??;
+        Ok(Response::new(SandboxWaitUntilReadyTcrResponse { ready_at }))
     }
 
     async fn task_snapshot_filesystem(

@@ -5,16 +5,22 @@ use crate::error::{Result, status};
 use crate::exec::{End, Epilogue, Exec, Streams};
 use crate::output::Output;
 use crate::proto::client::generic_result::GenericStatus;
-use crate::proto::client::{GenericResult, Sandbox as Definition, SandboxTag};
+use crate::proto::client::probe::ProbeOneof;
+use crate::proto::client::{GenericResult, Probe, Sandbox as Definition, SandboxTag};
 use crate::volume::Mount;
 use harvest::capability::sandbox::{ExecSpec, ExitStatus, Sandbox as Local, SandboxProvider};
 use harvest::capability::secret::Secret;
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
+use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Status;
+
+/// Milliseconds between two looks at whether a sandbox is ready, where its probe does not say.
+const PROBE_INTERVAL: u64 = 100;
 
 /// A sandbox, running or ended.
 pub(crate) struct Sandbox {
@@ -38,6 +44,7 @@ pub(crate) struct Sandbox {
     execs: Mutex<HashMap<String, Arc<OnceCell<Arc<Exec>>>>>,
     /// Snapshot ids -> image ids.
     pub(crate) snapshots: Mutex<HashMap<String, Arc<OnceCell<String>>>>,
+    ready: OnceCell<f64>,
     closing: watch::Sender<bool>,
     result: watch::Sender<Option<GenericResult>>,
     activity: watch::Sender<Activity>,
@@ -95,6 +102,7 @@ impl Sandbox {
             silence: Arc::default(),
             execs: Mutex::default(),
             snapshots: Mutex::default(),
+            ready: OnceCell::new(),
             closing: watch::Sender::new(false),
             result: watch::Sender::new(None),
             activity: watch::Sender::new(Activity { running: 0, last: Instant::now() }),
@@ -261,6 +269,38 @@ impl Sandbox {
         let deadline = start.timeout.map(|timeout| Instant::now() + timeout);
         let process = self.local()?.exec(spec).await.map_err(status)?;
         Ok(Exec::follow(process, start.streams, deadline, self.closing.subscribe(), epilogue))
+    }
+
+    /// Waits until its probe says that it is ready; returns when that was, in seconds since 1970. Cancel-safe.
+    pub(crate) async fn ready(&self) -> Result<f64> {
+        let none = || Status::failed_precondition("the sandbox was made without a readiness probe");
+        let probe = self.definition.readiness_probe.clone().ok_or_else(none)?;
+        let interval = Duration::from_millis(probe.interval_ms.map_or(PROBE_INTERVAL, u64::from));
+        let ready = self.ready.get_or_try_init(|| async {
+            while !self.probe(&probe).await? {
+                sleep(interval).await;
+            }
+            Ok::<_, Status>(crate::sandboxes::seconds(SystemTime::now()))
+        });
+        ready.await.copied()
+    }
+
+    async fn probe(&self, probe: &Probe) -> Result<bool> {
+        match &probe.probe_oneof {
+            Some(ProbeOneof::ExecCommand(command)) => {
+                let spec = ExecSpec { command: command.argv.clone(), ..ExecSpec::default() };
+                let mut process = self.local()?.exec(spec).await.map_err(status)?;
+                Ok(process.wait().await.map_err(status)? == ExitStatus::Code(0))
+            }
+            // A sandbox with an open network has the loopback of this machine.
+            Some(ProbeOneof::TcpPort(port)) => {
+                let port =
+                    u16::try_from(*port).map_err(|_| Status::invalid_argument("there is no such port"))?;
+                self.local()?;
+                Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok())
+            }
+            None => Err(Status::invalid_argument("the readiness probe says nothing")),
+        }
     }
 
     /// What the entrypoint wrote.

@@ -34,7 +34,7 @@ pub(crate) struct Sandboxes {
 }
 
 /// Seconds since 1970.
-fn seconds(time: SystemTime) -> f64 {
+pub(crate) fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
@@ -133,6 +133,9 @@ pub(crate) fn network(access: Option<&NetworkAccess>, block: bool) -> Result<Net
     let Some(access) = access else { return Ok(if block { Network::None } else { Network::Host }) };
     match access.network_access_type() {
         NetworkAccessType::Blocked => Ok(Network::None),
+        NetworkAccessType::Allowlist if access.allowed_domains.iter().any(|domain| domain == "*") => {
+            Ok(Network::Host)
+        }
         NetworkAccessType::Allowlist if access.allowed_cidrs.is_empty() => {
             Ok(Network::Allow(access.allowed_domains.clone()))
         }
