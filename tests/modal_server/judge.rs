@@ -1,9 +1,9 @@
 //! Runs the client's checks against one server, and does for them what clients cannot: lets things go wrong.
 
 use crate::client;
-use modal_server::Server;
+use modal_server::{Recorded, Server};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -16,12 +16,21 @@ const PAGE: usize = 2;
 /// Python's client asks for another router token in the last 30 s of one alone.
 const ROUTER_TOKEN_LIFE: Duration = Duration::from_secs(29);
 
-/// What each check found, by its name; `None` is nothing to complain about.
-static VERDICTS: LazyLock<BTreeMap<String, Option<String>>> = LazyLock::new(run);
+/// Metadata of calls to a router.
+const BEARER: &str = "authorization";
+
+static VERDICT: LazyLock<Verdict> = LazyLock::new(run);
+
+/// What the client found, and what it said.
+struct Verdict {
+    /// By the name of the check; `None` is nothing to complain about.
+    checks: BTreeMap<String, Option<String>>,
+    calls: Vec<Recorded>,
+}
 
 /// What the client found at a check.
 pub(crate) fn judged(check: &str) -> Result<(), String> {
-    match VERDICTS.get(check) {
+    match VERDICT.checks.get(check) {
         Some(None) => Ok(()),
         Some(Some(what)) => Err(what.clone()),
         None => Err(format!("judge.py has no check {check}")),
@@ -34,11 +43,43 @@ pub(crate) fn names() -> Vec<&'static str> {
     script.split("\n@check\ndef ").skip(1).filter_map(|rest| rest.split('(').next()).collect()
 }
 
+/// What the client sends with a call that it makes for the first time: the names of metadata, and the paths of fields.
+/// What all calls to the control plane have, and all to routers, is said once.
+pub(crate) fn sent() -> String {
+    let mut text = String::new();
+    for (who, routed) in [("the control plane", false), ("a router", true)] {
+        let mut sent: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for call in
+            VERDICT.calls.iter().filter(|call| first(call) && routed == call.metadata.contains_key(BEARER))
+        {
+            let parts = sent.entry(&call.rpc).or_default();
+            parts.extend(call.metadata.keys().map(|name| format!("metadata {name}")));
+            parts.extend(call.fields.iter().map(|path| format!("field {path}")));
+        }
+        let all = sent.values().cloned().reduce(|all, parts| &all & &parts).unwrap_or_default();
+        text += &format!("every call to {who}\n{}", lines(all.iter()));
+        for (rpc, parts) in &sent {
+            text += &format!("{rpc}\n{}", lines(parts.difference(&all)));
+        }
+    }
+    text
+}
+
+fn first(call: &Recorded) -> bool {
+    ["x-retry-attempt", "x-throttle-retry-attempt"]
+        .iter()
+        .all(|name| call.metadata.get(*name).is_none_or(|attempt| attempt == "0"))
+}
+
+fn lines<'a>(parts: impl Iterator<Item = &'a String>) -> String {
+    parts.map(|part| format!("  {part}\n")).collect()
+}
+
 fn launcher() -> PathBuf {
     std::env::var_os("HARVEST_TEST_LAUNCHER").unwrap_or_else(|| env!("CARGO_BIN_EXE_harvest").into()).into()
 }
 
-fn run() -> BTreeMap<String, Option<String>> {
+fn run() -> Verdict {
     let home = tempfile::tempdir().unwrap();
     let server = Server::builder(home.path(), launcher())
         .token("ak-test", "as-test")
@@ -73,6 +114,7 @@ fn run() -> BTreeMap<String, Option<String>> {
         }
     }
     assert!(child.wait().unwrap().success(), "judge.py ended early: {verdicts:?}");
+    let calls = server.requests();
     drop(server);
     // Nothing of a sandbox or its copies of volumes is left, and so no process either.
     for kept in ["sandboxes", "volumes"] {
@@ -80,7 +122,7 @@ fn run() -> BTreeMap<String, Option<String>> {
         let left: Vec<_> = left.flatten().filter(|entry| entry.path().is_dir()).collect();
         assert!(left.is_empty(), "{left:?}");
     }
-    verdicts
+    Verdict { checks: verdicts, calls }
 }
 
 /// What a check asks for.

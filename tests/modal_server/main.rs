@@ -61,3 +61,9 @@ checks! {
 fn every_check_of_the_client_is_a_test() {
     assert_eq!(judge::names(), CHECKS);
 }
+
+/// What harvest's own client is held against. `#` and a number is a field that harvest does not know.
+#[test]
+fn what_the_client_sends() {
+    insta::assert_snapshot!(judge::sent());
+}

@@ -3,9 +3,9 @@
 use crate::proto::DESCRIPTORS;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, MethodDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, MethodDescriptor, Value as Field};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Metadata whose values are credentials.
@@ -27,6 +27,9 @@ pub struct Recorded {
     /// The messages of the request, one but for streams: fields by name, where they are set. A field that the files in
     /// `proto/` do not have is `#` and its number, with the bytes on the wire in hexadecimal.
     pub messages: Vec<Value>,
+    /// Every field that was set, by its path: `definition.resources.milli_cpu`. An entry of a list is `[]`, one of a map
+    /// `{}`.
+    pub fields: BTreeSet<String>,
 }
 
 /// All calls so far.
@@ -46,16 +49,26 @@ impl Record {
             (name.to_owned(), value.into_owned())
         });
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.push(Recorded { rpc: rpc.into(), metadata: metadata.collect(), messages: Vec::new() });
+        calls.push(Recorded {
+            rpc: rpc.into(),
+            metadata: metadata.collect(),
+            messages: Vec::new(),
+            fields: BTreeSet::new(),
+        });
         calls.len() - 1
     }
 
     /// Notes a message of a call.
     pub(crate) fn message(&self, call: usize, method: &Method, message: &[u8]) {
-        let value = method.value(message);
+        let mut fields = Fields::default();
+        let value = match DynamicMessage::decode(method.0.input(), message) {
+            Ok(message) => fields.message(&message, ""),
+            Err(error) => json!({ "undecodable": error.to_string() }),
+        };
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(call) = calls.get_mut(call) {
             call.messages.push(value);
+            call.fields.append(&mut fields.0);
         }
     }
 
@@ -90,56 +103,58 @@ impl Method {
     pub(crate) fn streams(&self) -> bool {
         self.0.is_client_streaming()
     }
+}
 
-    fn value(&self, message: &[u8]) -> Value {
-        match DynamicMessage::decode(self.0.input(), message) {
-            Ok(message) => fields(&message),
-            Err(error) => json!({ "undecodable": error.to_string() }),
+/// Paths of the fields that were met.
+#[derive(Default)]
+struct Fields(BTreeSet<String>);
+
+impl Fields {
+    fn message(&mut self, message: &DynamicMessage, above: &str) -> Value {
+        let below = |name: &str| if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") };
+        let mut fields = Map::new();
+        for (field, value) in message.fields() {
+            let path = below(field.name());
+            fields.insert(field.name().to_owned(), self.value(&field.kind(), value, &path));
+            self.0.insert(path);
         }
+        for unknown in message.unknown_fields() {
+            let name = format!("#{}", unknown.number());
+            let mut bytes = Vec::new();
+            unknown.encode(&mut bytes);
+            self.0.insert(below(&name));
+            fields.insert(name, hex::encode(bytes).into());
+        }
+        Value::Object(fields)
     }
-}
 
-fn fields(message: &DynamicMessage) -> Value {
-    let mut fields: Map<String, Value> = message
-        .fields()
-        .map(|(field, value)| (field.name().to_owned(), json(&field.kind(), value)))
-        .collect();
-    for unknown in message.unknown_fields() {
-        let mut bytes = Vec::new();
-        unknown.encode(&mut bytes);
-        fields.insert(format!("#{}", unknown.number()), hex::encode(bytes).into());
-    }
-    Value::Object(fields)
-}
-
-fn json(kind: &prost_reflect::Kind, value: &prost_reflect::Value) -> Value {
-    use prost_reflect::{Kind, Value as Field};
-    match value {
-        Field::Bool(value) => (*value).into(),
-        Field::I32(value) => (*value).into(),
-        Field::I64(value) => (*value).into(),
-        Field::U32(value) => (*value).into(),
-        Field::U64(value) => (*value).into(),
-        Field::F32(value) => (*value).into(),
-        Field::F64(value) => (*value).into(),
-        Field::String(value) => value.as_str().into(),
-        Field::Bytes(value) => STANDARD.encode(value).into(),
-        Field::EnumNumber(number) => match kind {
-            Kind::Enum(kind) => {
-                kind.get_value(*number).map_or((*number).into(), |value| value.name().to_owned().into())
+    fn value(&mut self, kind: &Kind, value: &Field, path: &str) -> Value {
+        match value {
+            Field::Bool(value) => (*value).into(),
+            Field::I32(value) => (*value).into(),
+            Field::I64(value) => (*value).into(),
+            Field::U32(value) => (*value).into(),
+            Field::U64(value) => (*value).into(),
+            Field::F32(value) => (*value).into(),
+            Field::F64(value) => (*value).into(),
+            Field::String(value) => value.as_str().into(),
+            Field::Bytes(value) => STANDARD.encode(value).into(),
+            Field::EnumNumber(number) => {
+                let named = kind.as_enum().and_then(|kind| kind.get_value(*number));
+                named.map_or((*number).into(), |value| value.name().to_owned().into())
             }
-            _ => (*number).into(),
-        },
-        Field::Message(value) => fields(value),
-        Field::List(values) => values.iter().map(|value| json(kind, value)).collect(),
-        Field::Map(values) => {
-            let entry = match kind {
-                Kind::Message(entry) => entry.map_entry_value_field().kind(),
-                other => other.clone(),
-            };
-            let sorted: BTreeMap<String, Value> =
-                values.iter().map(|(key, value)| (name(key), json(&entry, value))).collect();
-            sorted.into_iter().collect::<Map<_, _>>().into()
+            Field::Message(value) => self.message(value, path),
+            Field::List(values) => {
+                let path = format!("{path}[]");
+                values.iter().map(|value| self.value(kind, value, &path)).collect()
+            }
+            Field::Map(values) => {
+                let entry = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
+                let (entry, path) = (entry.unwrap_or(Kind::String), format!("{path}{{}}"));
+                let sorted: BTreeMap<String, Value> =
+                    values.iter().map(|(key, value)| (name(key), self.value(&entry, value, &path))).collect();
+                sorted.into_iter().collect::<Map<_, _>>().into()
+            }
         }
     }
 }
