@@ -4,11 +4,15 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The system's own, 3.11 or newer, which has the modules that it takes.
+const INTERPRETER: &str = "/usr/bin/python3";
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 
 /// The Python that has the client. Processes that ask at the same time wait for the first.
 pub(crate) fn python() -> PathBuf {
-    let digest = harvest::id::Digest::of(REQUIREMENTS.as_bytes()).hex();
+    // Another version of the interpreter needs other archives.
+    let interpreter = fs::canonicalize(INTERPRETER).unwrap();
+    let digest = harvest::id::Digest::of(format!("{REQUIREMENTS}{}", interpreter.display()).as_bytes()).hex();
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("modal-client-{}", &digest[..12]));
     let python = directory.join("bin/python");
     let whole = directory.join("whole");
@@ -16,7 +20,7 @@ pub(crate) fn python() -> PathBuf {
         let lock = File::create(directory.with_extension("lock")).unwrap();
         lock.lock().unwrap();
         if !whole.exists() {
-            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory));
+            run(Command::new(INTERPRETER).args(["-m", "venv", "--clear"]).arg(&directory));
             let requirements = directory.join("requirements.txt");
             fs::write(&requirements, REQUIREMENTS).unwrap();
             let options = ["install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"];

@@ -350,6 +350,23 @@ def what_a_sandbox_writes_reaches_the_volume_when_it_syncs_or_ends():
 
 
 @check
+def a_part_of_a_volume_is_mounted_and_cannot_be_written():
+    vol = volume("parts")
+    with vol.batch_upload() as batch:
+        batch.put_file(io.BytesIO(b"one"), "docs/one")
+        batch.put_file(io.BytesIO(b"two"), "two")
+    sb = sandbox(volumes={"/docs": vol.with_mount_options(sub_path="docs")})
+    assert sb.exec("sh", "-c", "ls /docs; echo more > /docs/more; sync /docs").stdout.read() == "one\n"
+    sb.terminate(wait=True)
+    assert b"".join(vol.read_file("docs/more")) == b"more\n"
+    sb = sandbox(volumes={"/all": vol.with_mount_options(read_only=True)})
+    process = sb.exec("sh", "-c", "cat /all/two; echo three > /all/three")
+    assert process.stdout.read() == "two" and process.wait() != 0
+    assert "Read-only file system" in process.stderr.read()
+    sb.terminate()
+
+
+@check
 def a_volume_has_one_version():
     vol = modal.Volume.from_name("first-generation", create_if_missing=True, version=1).hydrate()
     assert vol.object_id.startswith("vo-")

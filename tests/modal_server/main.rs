@@ -42,6 +42,7 @@ checks! {
     files_of_the_client_are_copied_into_an_image,
     files_are_put_into_volumes_and_read_back,
     what_a_sandbox_writes_reaches_the_volume_when_it_syncs_or_ends,
+    a_part_of_a_volume_is_mounted_and_cannot_be_written,
     a_volume_has_one_version,
     a_blocked_network_is_blocked,
     an_allow_list_is_changed_while_the_sandbox_lives,

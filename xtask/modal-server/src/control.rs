@@ -7,7 +7,7 @@ use crate::image;
 use crate::proto::client::generic_result::GenericStatus;
 use crate::proto::client::modal_client_server::ModalClient;
 use crate::proto::client::*;
-use crate::sandbox::ended;
+use crate::sandbox::{Sandbox, ended};
 use crate::sandboxes::{self, access, bounded, metadata, tunnels};
 use crate::token::Audience;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -15,6 +15,18 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 pub(crate) struct Control(pub(crate) Arc<Cloud>);
+
+impl Control {
+    /// The sandbox that a call is about. Its own token need not be sent, but where it is it must be this one's.
+    fn sandbox<T>(&self, request: &Request<T>, id: &str) -> Result<Arc<Sandbox>> {
+        let sandbox = self.0.sandboxes.find(id)?;
+        let token = request.metadata().get("x-modal-sandbox-token");
+        if token.is_some_and(|token| token != sandbox.token.as_str()) {
+            return Err(Status::unauthenticated("x-modal-sandbox-token is that of another sandbox"));
+        }
+        Ok(sandbox)
+    }
+}
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
@@ -134,7 +146,7 @@ impl ModalClient for Control {
     ) -> Answer<SandboxGetCommandRouterAccessResponse> {
         use sandbox_get_command_router_access_request::Target;
         let sandbox = match request.get_ref().target.as_ref() {
-            Some(Target::SandboxId(id)) => self.0.sandboxes.find(id)?,
+            Some(Target::SandboxId(id)) => self.sandbox(&request, id)?,
             Some(Target::TaskId(task)) => self.0.sandboxes.find_task(task)?,
             None => return Err(Status::invalid_argument("name a sandbox or a task")),
         };
@@ -174,7 +186,7 @@ impl ModalClient for Control {
         &self,
         request: Request<SandboxGetTaskIdRequest>,
     ) -> Answer<SandboxGetTaskIdResponse> {
-        let sandbox = self.0.sandboxes.find(&request.get_ref().sandbox_id)?;
+        let sandbox = self.sandbox(&request, &request.get_ref().sandbox_id)?;
         answer(Ok(SandboxGetTaskIdResponse {
             task_id: Some(sandbox.task.clone()),
             task_result: sandbox.result(),
@@ -185,7 +197,7 @@ impl ModalClient for Control {
         &self,
         request: Request<SandboxGetTunnelsRequest>,
     ) -> Answer<SandboxGetTunnelsResponse> {
-        let sandbox = self.0.sandboxes.find(&request.get_ref().sandbox_id)?;
+        let sandbox = self.sandbox(&request, &request.get_ref().sandbox_id)?;
         answer(Ok(SandboxGetTunnelsResponse { result: None, tunnels: tunnels(&sandbox) }))
     }
 
@@ -197,14 +209,14 @@ impl ModalClient for Control {
         &self,
         request: Request<SandboxTagsGetRequest>,
     ) -> Answer<SandboxTagsGetResponse> {
-        let sandbox = self.0.sandboxes.find(&request.get_ref().sandbox_id)?;
+        let sandbox = self.sandbox(&request, &request.get_ref().sandbox_id)?;
         let tags = lock(&sandbox.tags).clone();
         answer(Ok(SandboxTagsGetResponse { tags }))
     }
 
     async fn sandbox_tags_set_v2(&self, request: Request<SandboxTagsSetRequest>) -> Answer<()> {
-        let request = request.into_inner();
-        *lock(&self.0.sandboxes.find(&request.sandbox_id)?.tags) = request.tags;
+        let sandbox = self.sandbox(&request, &request.get_ref().sandbox_id)?;
+        *lock(&sandbox.tags) = request.into_inner().tags;
         answer(Ok(()))
     }
 
@@ -212,16 +224,15 @@ impl ModalClient for Control {
         &self,
         request: Request<SandboxTerminateRequest>,
     ) -> Answer<SandboxTerminateResponse> {
-        let sandbox = self.0.sandboxes.find(&request.get_ref().sandbox_id)?;
+        let sandbox = self.sandbox(&request, &request.get_ref().sandbox_id)?;
         let existing_result = sandbox.result();
         sandbox.finish(&self.0, ended(GenericStatus::Terminated, 0));
         answer(Ok(SandboxTerminateResponse { existing_result }))
     }
 
     async fn sandbox_wait_v2(&self, request: Request<SandboxWaitRequest>) -> Answer<SandboxWaitResponse> {
-        let request = request.get_ref();
-        let sandbox = self.0.sandboxes.find(&request.sandbox_id)?;
-        let result = sandbox.wait(bounded(request.timeout)).await;
+        let sandbox = self.sandbox(&request, &request.get_ref().sandbox_id)?;
+        let result = sandbox.wait(bounded(request.get_ref().timeout)).await;
         answer(Ok(SandboxWaitResponse { result, metadata: Some(metadata(&sandbox)) }))
     }
 }

@@ -7,7 +7,7 @@ use crate::proto::client::*;
 use crate::sandbox::{Parts, Sandbox};
 use crate::token::Audience;
 use crate::volume::Mount;
-use harvest::capability::sandbox::{Network, SandboxProvider, SandboxSpec};
+use harvest::capability::sandbox::{ImageSpec, Network, SandboxProvider, SandboxSpec};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -105,7 +105,7 @@ async fn build(
     let resources = definition.resources.unwrap_or_default();
     let spec = SandboxSpec {
         id: id.clone(),
-        image: image.local,
+        image: closed(cloud, image.local, &mounts).await?,
         volumes: mounts.iter().map(|mount| (mount.path.clone(), mount.copy.clone())).collect(),
         network,
         cpu: (resources.milli_cpu_max > 0).then(|| f64::from(resources.milli_cpu_max) / 1000.0),
@@ -126,6 +126,18 @@ async fn build(
         return Err(error);
     }
     Ok(sandbox)
+}
+
+/// The image with the places closed at which volumes are mounted that cannot be written.
+async fn closed(cloud: &Cloud, image: String, mounts: &[Mount]) -> Result<String> {
+    let read_only: Vec<_> =
+        mounts.iter().filter(|mount| mount.read_only).map(|mount| mount.path.clone()).collect();
+    if read_only.is_empty() {
+        return Ok(image);
+    }
+    let spec = ImageSpec { base: image, read_only, ..ImageSpec::default() };
+    let (image, _) = cloud.provider.build_image(&spec, None, Arc::new(|_| {})).await.map_err(status)?;
+    Ok(image)
 }
 
 /// The policy of this machine that is the same. INVALID_ARGUMENT for what it cannot express.

@@ -23,7 +23,7 @@ pub(crate) struct Mount {
     /// The provider's volume that holds the copy.
     pub(crate) copy: String,
     directory: PathBuf,
-    read_only: bool,
+    pub(crate) read_only: bool,
     /// The part of the volume that is mounted, without slashes around it.
     sub_path: String,
     /// What the copy held when it was last one with the volume.
