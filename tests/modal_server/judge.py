@@ -24,6 +24,7 @@ from modal.exception import (
     ImageBuildError,
     InvalidError,
     NotFoundError,
+    PermissionDeniedError,
     SandboxTerminatedError,
     SandboxTimeoutError,
     TimeoutError,
@@ -344,9 +345,12 @@ def what_a_sandbox_writes_reaches_the_volume_when_it_syncs_or_ends():
     assert other.exec("cat", "/mnt/one").stdout.read() == "changed\n"
     other.terminate()
 
-    sb.exec("sh", "-c", "echo last > /data/last").wait()
+    sb.exec("sh", "-c", "echo last > /data/last; ln -s /etc /data/link").wait()
     sb.terminate(wait=True)
     assert read("last") == b"last\n"
+    for path in ("link", "link/passwd"):
+        with raises(PermissionDeniedError):
+            read(path)
 
 
 @check
@@ -510,6 +514,8 @@ def a_killed_sandbox_takes_its_commands_with_it():
     sb = sandbox()
     process = sb.exec("sleep", "1000")
     assert ask("kill", sandbox=sb.object_id)
+    with raises(NotFoundError):
+        process.stdout.read()
     with raises(NotFoundError):
         process.wait()
     with raises(SandboxTerminatedError):

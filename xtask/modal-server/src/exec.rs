@@ -141,9 +141,10 @@ impl Driver {
     async fn run(mut self, mut closing: watch::Receiver<bool>, epilogue: Epilogue) {
         let end = self.until_its_end().await;
         let end = epilogue(end, self.exec.stderr.clone()).await;
+        // Before the streams end, so that whoever read them to their end knows whether it was one.
+        self.exec.end.send_replace(Some(end));
         self.exec.stdout.end();
         self.exec.stderr.end();
-        self.exec.end.send_replace(Some(end));
         self.stdin.closed = true;
         loop {
             tokio::select! {

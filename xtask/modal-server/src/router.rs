@@ -98,7 +98,7 @@ impl TaskCommandRouter for Router {
     ) -> Answer<BoxStream<'static, Result<TaskExecStdioReadResponse>>> {
         let caller = Caller::of(&request);
         let request = request.get_ref();
-        let (_, exec) = self.exec(&caller, &request.task_id, &request.exec_id)?;
+        let (sandbox, exec) = self.exec(&caller, &request.task_id, &request.exec_id)?;
         let output = match request.file_descriptor() {
             TaskExecStdioFileDescriptor::Stdout => exec.stdout.clone(),
             TaskExecStdioFileDescriptor::Stderr => exec.stderr.clone(),
@@ -116,7 +116,9 @@ impl TaskCommandRouter for Router {
             };
             std::future::ready(Some(answer))
         });
-        Ok(Response::new(pieces.boxed()))
+        // A stream that broke off with the sandbox is not at its end.
+        let end = stream::once(async move { (exec.ended() == Some(End::Lost)).then(|| Err(gone(&sandbox))) });
+        Ok(Response::new(pieces.chain(end.filter_map(std::future::ready)).boxed()))
     }
 
     async fn task_exec_stdin_write(

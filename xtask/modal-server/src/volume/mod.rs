@@ -169,8 +169,9 @@ impl Volumes {
         let volume = self.find(&request.volume_id)?;
         let path = tree::clean(&request.path)?;
         let none = || Status::not_found(format!("there is no file {path} in volume {}", volume.name));
-        let Kind::File { size, blocks } = lock(&volume.tree).find(&path).ok_or_else(none)?.kind.clone()
-        else {
+        let tree = lock(&volume.tree);
+        tree.refuse_links(&path)?;
+        let Kind::File { size, blocks } = tree.find(&path).ok_or_else(none)?.kind.clone() else {
             return Err(Status::invalid_argument(format!("{path} in volume {} is no file", volume.name)));
         };
         let start = request.start.min(size);
@@ -186,7 +187,9 @@ impl Volumes {
     pub(crate) fn list(&self, request: &VolumeListFiles2Request) -> Result<Vec<VolumeListFiles2Response>> {
         let volume = self.find(&request.volume_id)?;
         let path = tree::clean(&request.path)?;
-        let mut entries = lock(&volume.tree).list(&path, request.recursive).ok_or_else(|| {
+        let tree = lock(&volume.tree);
+        tree.refuse_links(&path)?;
+        let mut entries = tree.list(&path, request.recursive).ok_or_else(|| {
             Status::not_found(format!("there is no {} in volume {}", request.path, volume.name))
         })?;
         entries.truncate(request.max_entries.map_or(usize::MAX, |most| most as usize));

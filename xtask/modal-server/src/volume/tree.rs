@@ -44,6 +44,20 @@ impl Tree {
         self.0.get(path)
     }
 
+    /// PERMISSION_DENIED where a path is a link or leads through one: links are for sandboxes alone.
+    pub(super) fn refuse_links(&self, path: &str) -> Result<()> {
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        match ends
+            .map(|end| &path[..end])
+            .find(|above| matches!(self.find(above), Some(Entry { kind: Kind::Link(_), .. })))
+        {
+            Some(link) => {
+                Err(Status::permission_denied(format!("{link} is a link, and links are not followed")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// All entries, each after the directory it is in.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.0.iter().map(|(path, entry)| (path.as_str(), entry))
