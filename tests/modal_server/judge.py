@@ -25,6 +25,10 @@ from modal.exception import (
     InvalidError,
     NotFoundError,
     PermissionDeniedError,
+    SandboxFilesystemDirectoryNotEmptyError,
+    SandboxFilesystemIsADirectoryError,
+    SandboxFilesystemNotFoundError,
+    SandboxFilesystemPathAlreadyExistsError,
     SandboxTerminatedError,
     SandboxTimeoutError,
     TimeoutError,
@@ -210,6 +214,29 @@ def a_sandbox_is_found_again_by_its_id():
     assert sb.poll() == 137
     with raises(NotFoundError):
         modal.Sandbox.from_id("sb-nothing")
+
+
+@check
+def files_of_a_sandbox_are_read_and_written():
+    sb = sandbox()
+    files = sb.filesystem
+    files.write_text("one\n", "/work/deep/it's one")
+    assert files.read_text("/work/deep/it's one") == "one\n"
+    assert sb.exec("cat", "/work/deep/it's one").stdout.read() == "one\n"
+    data = bytes(range(256)) * 5000
+    files.write_bytes(data, "/work/data")
+    assert files.read_bytes("/work/data") == data
+    files.make_directory("/work/new/one")
+    with raises(SandboxFilesystemPathAlreadyExistsError):
+        files.make_directory("/work/new", create_parents=False)
+    with raises(SandboxFilesystemDirectoryNotEmptyError):
+        files.remove("/work/new")
+    files.remove("/work/new", recursive=True)
+    with raises(SandboxFilesystemIsADirectoryError):
+        files.read_text("/work")
+    with raises(SandboxFilesystemNotFoundError):
+        files.read_text("/work/new")
+    sb.terminate()
 
 
 @check

@@ -35,6 +35,7 @@ checks! {
     a_name_is_that_of_one_sandbox,
     sandboxes_are_listed_by_tags_over_pages,
     a_sandbox_is_found_again_by_its_id,
+    files_of_a_sandbox_are_read_and_written,
     a_snapshot_is_an_image,
     an_image_is_built_by_commands_once,
     a_build_says_which_command_failed,

@@ -24,6 +24,7 @@ mod edge;
 mod error;
 mod exec;
 mod fault;
+mod fs_tools;
 mod image;
 mod output;
 mod record;

@@ -4,6 +4,7 @@ use crate::cloud::{Cloud, lock};
 use crate::error::{Result, status};
 use crate::exec::{End, Exec, Streams};
 use crate::fault::Effect;
+use crate::fs_tools::translated;
 use crate::output::Output;
 use crate::proto::task_command_router::task_command_router_server::TaskCommandRouter;
 use crate::proto::task_command_router::*;
@@ -76,7 +77,7 @@ impl TaskCommandRouter for Router {
         let variables =
             self.0.account.variables(&request.secret_ids, &request.secret_sources, &request.env)?;
         let start = Start {
-            command: request.command_args,
+            command: translated(request.command_args),
             variables,
             workdir: request.workdir.filter(|workdir| !workdir.is_empty()),
             timeout: request
