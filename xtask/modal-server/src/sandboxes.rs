@@ -7,7 +7,7 @@ use crate::proto::client::*;
 use crate::sandbox::{Parts, Sandbox};
 use crate::token::Audience;
 use crate::volume::Mount;
-use harvest::capability::sandbox::{ImageSpec, Network, SandboxProvider, SandboxSpec};
+use harvest::capability::sandbox::{ImageSpec, Network, Sandbox as Local, SandboxProvider, SandboxSpec};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -102,18 +102,15 @@ async fn build(
     for (number, mount) in definition.volume_mounts.iter().enumerate() {
         mounts.push(Mount::new(cloud, &id, number, mount.clone()).await?);
     }
-    let resources = definition.resources.unwrap_or_default();
-    let spec = SandboxSpec {
-        id: id.clone(),
-        image: closed(cloud, image.local, &mounts).await?,
-        volumes: mounts.iter().map(|mount| (mount.path.clone(), mount.copy.clone())).collect(),
-        network,
-        cpu: (resources.milli_cpu_max > 0).then(|| f64::from(resources.milli_cpu_max) / 1000.0),
-        memory: (resources.memory_mb_max > 0).then(|| u64::from(resources.memory_mb_max) << 20),
-        workdir: definition.workdir.clone().filter(|workdir| !workdir.is_empty()),
-        ..SandboxSpec::default()
+    let local = match open(cloud, &id, &definition, image.local, network, &mounts).await {
+        Ok(local) => local,
+        Err(error) => {
+            for mount in &mounts {
+                drop(mount.remove(cloud).await);
+            }
+            return Err(error);
+        }
     };
-    let local = cloud.provider.open(spec).await.map_err(status)?;
     let command = match definition.entrypoint_args.is_empty() {
         true => image.command,
         false => definition.entrypoint_args.clone(),
@@ -126,6 +123,29 @@ async fn build(
         return Err(error);
     }
     Ok(sandbox)
+}
+
+/// A sandbox of this machine that is what the definition says.
+async fn open(
+    cloud: &Cloud,
+    id: &str,
+    definition: &crate::proto::client::Sandbox,
+    image: String,
+    network: Network,
+    mounts: &[Mount],
+) -> Result<Arc<dyn Local>> {
+    let resources = definition.resources.unwrap_or_default();
+    let spec = SandboxSpec {
+        id: id.into(),
+        image: closed(cloud, image, mounts).await?,
+        volumes: mounts.iter().map(|mount| (mount.path.clone(), mount.copy.clone())).collect(),
+        network,
+        cpu: (resources.milli_cpu_max > 0).then(|| f64::from(resources.milli_cpu_max) / 1000.0),
+        memory: (resources.memory_mb_max > 0).then(|| u64::from(resources.memory_mb_max) << 20),
+        workdir: definition.workdir.clone().filter(|workdir| !workdir.is_empty()),
+        ..SandboxSpec::default()
+    };
+    cloud.provider.open(spec).await.map_err(status)
 }
 
 /// The image with the places closed at which volumes are mounted that cannot be written.
