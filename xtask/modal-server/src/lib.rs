@@ -8,7 +8,7 @@
 //! - A sandbox with an open network has this machine's own, loopback included.
 //! - Writes to a volume are committed by a command line that says `sync`; what a script of its own syncs is not seen.
 //! - A command has ended once its streams have: a daemon that goes on writing to them hides its end.
-//! - Output is kept up to 16 MiB a stream. Where older bytes are asked for, OUT_OF_RANGE is the answer for commands.
+//! - Output is kept up to 128 MiB a stream. Where older bytes are asked for, OUT_OF_RANGE is the answer for commands.
 //!
 //! What Modal answers to a command that cannot be started is not known; here it is what the provider says: NOT_FOUND,
 //! PERMISSION_DENIED or INVALID_ARGUMENT.

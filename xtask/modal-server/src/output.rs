@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// Most bytes of one stream that stay readable; older ones are dropped. How many Modal keeps is not known.
-pub(crate) const RETAINED: usize = 16 << 20;
+/// Most bytes of one stream that stay readable; older ones are dropped. How many Modal keeps is not known: these are more
+/// than a test writes faster than it reads.
+pub(crate) const RETAINED: usize = 128 << 20;
 /// Most bytes in one message.
 const CHUNK: usize = 64 << 10;
 
@@ -68,8 +69,10 @@ impl Output {
                 let from = offset.max(kept.start);
                 let skip = usize::try_from(from - kept.start).unwrap_or(usize::MAX);
                 if skip < kept.bytes.len() {
-                    let data = kept.bytes.iter().skip(skip).take(CHUNK).copied().collect();
-                    return Some(Piece { offset: from, data });
+                    let (front, back) = kept.bytes.as_slices();
+                    let rest = front.get(skip..).filter(|rest| !rest.is_empty());
+                    let rest = rest.unwrap_or_else(|| &back[skip - front.len()..]);
+                    return Some(Piece { offset: from, data: rest[..rest.len().min(CHUNK)].to_vec() });
                 }
                 if kept.ended {
                     return None;
