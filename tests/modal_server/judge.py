@@ -98,6 +98,25 @@ def input_is_written_as_a_stream():
 
 
 @check
+def input_whose_answer_was_lost_is_read_once():
+    sb = sandbox()
+    process = sb.exec("cat")
+    ask("lose_reply", rpc="TaskExecStdinWrite", times=2)
+    process.stdin.write("once ")
+    process.stdin.drain()
+    process.stdin.write("and again")
+    process.stdin.write_eof()
+    process.stdin.drain()
+    assert process.stdout.read() == "once and again"
+    process = sb.exec("sha256sum")
+    data = bytes(range(256)) * 10_000
+    ask("lose_reply", rpc="TaskExecStdinWriteStream")
+    assert process._stdin_write_stream(io.BytesIO(data)) == len(data)
+    assert process.stdout.read().split()[0] == hashlib.sha256(data).hexdigest()
+    sb.terminate()
+
+
+@check
 def megabytes_of_output_arrive_whole():
     sb = sandbox()
     process = sb.exec("sh", "-c", "yes 0123456789 | head -c 5000000", text=False)
@@ -255,11 +274,24 @@ def a_snapshot_is_an_image():
 
 
 @check
+def a_snapshot_is_kept_for_its_time():
+    sb = sandbox()
+    image = sb.snapshot_filesystem(ttl=1)
+    kept = sb.snapshot_filesystem(ttl=None)
+    with raises(NotFoundError):
+        for _ in range(10_000):
+            modal.Image.from_id(image.object_id).build(APP)
+    modal.Image.from_id(kept.object_id).build(APP)
+    sb.terminate()
+
+
+@check
 def an_image_is_built_by_commands_once():
     marker = str(uuid.uuid4())
     image = IMAGE.run_commands(f"echo {marker} > /opt/made", "echo $PWD >> /opt/made").env({"A": "1"})
     image = image.workdir("/srv/app").run_commands("echo $A $PWD > made")
     sb = modal.Sandbox.create(app=APP, image=image)
+    assert "echo $A $PWD > made" in "".join(image._logs())
     assert sb.exec("cat", "/opt/made", "made").stdout.read() == f"{marker}\n/\n1 /srv/app\n"
     sb.terminate()
     joins = lambda: len(ask("calls", rpc="ImageJoinStreaming"))

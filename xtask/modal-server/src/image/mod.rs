@@ -173,7 +173,9 @@ pub(crate) fn join(
             file_descriptor: FileDescriptor::Stdout.into(),
             ..TaskLogs::default()
         };
-        let task_logs = lines.iter().skip(seen).map(log).collect();
+        let task_logs: Vec<_> = lines.iter().skip(seen).map(log).collect();
+        // The end comes alone: clients read no log beside it.
+        let result = result.filter(|_| task_logs.is_empty());
         let eof = result.is_some();
         let state = (!eof).then_some((image, progress, lines.len()));
         Some((Ok(ImageJoinStreamingResponse { result, task_logs, entry_id, eof, metadata: None }), state))
