@@ -1,9 +1,12 @@
 //! Builds the components under `guests/` and hands them to the crate: `HARVEST_GUEST_<NAME>` holds the path of each,
 //! `OUT_DIR/guests.rs` a table of their names and bytes. Each is given what its WIT says of it, which the compiler drops.
+//! The messages under `proto/` become Rust.
 //! Downloads nothing but their crates, installs nothing.
 
 #[path = "build/docs.rs"]
 mod docs;
+#[path = "build/messages.rs"]
+mod messages;
 
 use std::env;
 use std::ffi::OsStr;
@@ -27,6 +30,7 @@ fn build() -> Result<(), String> {
     let names = guest_names(&guests)?;
     watch(&root, &names);
     link_in_place();
+    messages::generate(&root.join("proto"), &out)?;
     require_target()?;
 
     let target_dir = shared_target_dir(&out)?;

@@ -34,6 +34,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("sled", &["journal"]),
     ("petgraph", &["workflow"]),
     ("bollard", &["capability"]),
+    ("tonic", &["capability"]),
+    ("prost", &["capability"]),
     ("lsp_types", &["lsp"]),
 ];
 

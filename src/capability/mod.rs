@@ -7,6 +7,7 @@ pub mod git;
 pub mod http;
 pub mod mask;
 pub mod meter;
+pub mod modal;
 mod owned;
 pub mod price;
 pub mod registry;

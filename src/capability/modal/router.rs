@@ -1,0 +1,172 @@
+//! Calls to the router of the worker that a sandbox runs on.
+
+use super::calls::{Call, Streamed};
+use super::channel;
+use super::client::{Client, Options, open_stream, secret, unary};
+use super::fault::Fault;
+use super::messages::client as api;
+use super::retry::ROUTER;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+/// Pauses between attempts to connect: a sandbox may take long to start.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long one attempt of a call may take that names no other limit.
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// The way to one sandbox. Where the worker refuses its token, a new one is fetched, and with it perhaps another worker.
+pub(crate) struct Router {
+    client: Client,
+    sandbox: String,
+    sandbox_token: Option<String>,
+    place: tokio::sync::Mutex<Known>,
+}
+
+struct Known {
+    /// What came with the sandbox; good for the first connection only.
+    first: Option<api::CommandRouterAccess>,
+    place: Option<Place>,
+    count: u64,
+}
+
+/// Where the sandbox is, and the right to call there.
+#[derive(Clone)]
+struct Place {
+    channel: Channel,
+    jwt: String,
+    number: u64,
+}
+
+impl Router {
+    /// The router of a sandbox, with what came with its creation.
+    pub(crate) fn new(
+        client: Client,
+        sandbox: String,
+        sandbox_token: Option<String>,
+        first: Option<api::CommandRouterAccess>,
+    ) -> Self {
+        let first = first.filter(|access| !access.url.is_empty());
+        let place = tokio::sync::Mutex::new(Known { first, place: None, count: 0 });
+        Self { client, sandbox, sandbox_token, place }
+    }
+
+    /// Makes a call until it is answered or nothing more is to be hoped for.
+    pub(crate) async fn call<C: Call>(&self, request: &C, limit: Duration) -> Result<C::Answer, Fault> {
+        let (mut attempt, mut stale) = (0, None);
+        loop {
+            let place = self.place(stale).await?;
+            let answering = unary(place.channel.clone(), request, place.headers()?);
+            let fault = match tokio::time::timeout(limit, answering).await {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) => Fault::from(status),
+                Err(_) => Fault::late(limit),
+            };
+            if fault.code == Code::Unauthenticated && stale.is_none() {
+                stale = Some(place.number);
+                continue;
+            }
+            if !fault.is_passing() || attempt == ROUTER.retries {
+                return Err(fault);
+            }
+            attempt += 1;
+            tokio::time::sleep(ROUTER.pause(attempt)).await;
+        }
+    }
+
+    /// The same within a time in all, after which nothing is tried again.
+    pub(crate) async fn call_within<C: Call>(
+        &self,
+        request: &C,
+        total: Duration,
+    ) -> Result<C::Answer, Fault> {
+        tokio::time::timeout(total, self.call(request, total))
+            .await
+            .unwrap_or_else(|_| Err(Fault::late(total)))
+    }
+
+    /// Opens a stream of answers, with a new token where the old one is refused. It is not opened again.
+    pub(crate) async fn stream<C: Streamed>(&self, request: &C) -> Result<Streaming<C::Answer>, Fault> {
+        let mut stale = None;
+        loop {
+            let place = self.place(stale).await?;
+            let opening = open_stream(place.channel.clone(), request, place.headers()?);
+            let fault = match tokio::time::timeout(CALL_LIMIT, opening).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(status)) => Fault::from(status),
+                Err(_) => Fault::late(CALL_LIMIT),
+            };
+            if fault.code != Code::Unauthenticated || stale.is_some() {
+                return Err(fault);
+            }
+            stale = Some(place.number);
+        }
+    }
+
+    /// Forgets the token that was used last, where a stream was ended for it.
+    pub(crate) async fn renew(&self) {
+        self.place.lock().await.place = None;
+    }
+
+    /// Where the sandbox is; asked anew where `stale` was refused and nobody else has asked since.
+    async fn place(&self, stale: Option<u64>) -> Result<Place, Fault> {
+        let mut known = self.place.lock().await;
+        if let Some(place) = known.place.as_ref().filter(|place| Some(place.number) != stale) {
+            return Ok(place.clone());
+        }
+        let access = match known.first.take() {
+            Some(access) => access,
+            None => self.ask().await?,
+        };
+        let channel = self.connect(&access.url).await?;
+        known.count += 1;
+        let place = Place { channel, jwt: access.jwt, number: known.count };
+        known.place = Some(place.clone());
+        Ok(place)
+    }
+
+    async fn ask(&self) -> Result<api::CommandRouterAccess, Fault> {
+        let target = api::sandbox_get_command_router_access_request::Target::SandboxId(self.sandbox.clone());
+        let request = api::SandboxGetCommandRouterAccessRequest { target: Some(target) };
+        let options = Options { sandbox_token: self.sandbox_token.clone(), ..Options::default() };
+        match self.client.call(&request, options).await {
+            Ok(access) => Ok(api::CommandRouterAccess { jwt: access.jwt, url: access.url }),
+            // A sandbox that has ended has no router any more.
+            Err(fault) if fault.code == Code::FailedPrecondition => {
+                Err(Fault { code: Code::NotFound, ..fault })
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Connects, again and again while the worker may still be starting.
+    async fn connect(&self, url: &str) -> Result<Channel, Fault> {
+        let servers = &self.client.settings().servers;
+        if channel::is_loopback(url) && !servers.iter().any(|server| channel::is_loopback(server)) {
+            // A server elsewhere has no business on this machine.
+            return Err(Fault::new(Code::PermissionDenied, format!("the router {url} is this machine")));
+        }
+        let end = Instant::now() + self.client.patience();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match channel::open(url).await {
+                Err(fault) if fault.is_passing() && Instant::now() + pause < end => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                connected => return connected,
+            }
+        }
+    }
+}
+
+impl Place {
+    fn headers(&self) -> Result<MetadataMap, Status> {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("authorization", secret(&format!("Bearer {}", self.jwt))?);
+        Ok(metadata)
+    }
+}
