@@ -1,10 +1,12 @@
 //! Sandboxes: isolated file trees in which commands run. The model is Modal's, so that any provider can serve it.
 
+mod archive;
 #[cfg(feature = "docker")]
 pub mod docker;
 pub mod gvisor;
 mod library;
 pub mod local;
+pub mod modal;
 mod refusal;
 
 use super::meter::Account;
@@ -292,6 +294,10 @@ pub type BuildLog = Arc<dyn Fn(&str) + Send + Sync>;
 pub trait SandboxProvider: Send + Sync {
     /// Its name, as `require: { provider: NAME }` has it.
     fn name(&self) -> &'static str;
+    /// What an operator should know of its sandboxes before a run, as sentences about a sandbox.
+    fn caveats(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// How well a sandbox like this would be held in, without opening it.
     async fn isolation(&self, spec: &SandboxSpec) -> Result<Isolation>;
     /// Opens a sandbox: a fresh one, or the files of an earlier one with this id. Fails with `unavailable` and the

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Most entries that one listing returns.
-const ENTRY_LIMIT: usize = 10_000;
+pub(crate) const ENTRY_LIMIT: usize = 10_000;
 /// Deepest directory that a listing or a deletion enters.
 const DEPTH_LIMIT: usize = 128;
 /// Longest name of a volume, in characters.
@@ -64,7 +64,7 @@ impl DirectoryVolumes {
 }
 
 /// A path below the volume's root: relative, without `.` and `..`. Empty is the root itself.
-fn relative(path: &str) -> Result<&str> {
+pub(crate) fn relative(path: &str) -> Result<&str> {
     let path = path.trim_matches('/');
     let clean = path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     if clean && !path.contains('\0') {
@@ -76,7 +76,7 @@ fn relative(path: &str) -> Result<&str> {
     ))
 }
 
-fn check_name(volume: &str) -> Result<()> {
+pub(crate) fn check_name(volume: &str) -> Result<()> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let starts = volume.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     if starts && volume.len() <= NAME_LIMIT && volume.bytes().all(known) {

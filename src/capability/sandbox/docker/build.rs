@@ -6,8 +6,8 @@ use super::super::local::shared::{
     too_long,
 };
 use super::super::local::{Lock, Manifest};
-use super::super::{BuildLog, ImageSpec, Network, SandboxSpec};
-use super::{Inner, archive, engine};
+use super::super::{BuildLog, ImageSpec, Network, SandboxSpec, archive};
+use super::{Inner, engine};
 use crate::capability::{CapabilityError, Result};
 use crate::id::Digest;
 use crate::step::ErrorKind;

@@ -4,7 +4,6 @@
 //! volumes. The first process of a container is harvest's own (`local/inside/guest.rs`): it connects once to a socket that
 //! the host shows it, gives up its powers, and from there on streams, files and ports pass as in a local sandbox.
 
-mod archive;
 mod build;
 mod container;
 mod engine;

@@ -301,7 +301,7 @@ impl Images {
 
     /// Takes a name away, and with the last one the image; an id goes with all its names. Returns the id of an image that
     /// is gone. Its layers stay for whoever else names them, until they are collected.
-    pub(super) fn remove(&self, image: &str) -> Result<Option<String>> {
+    pub(in crate::capability::sandbox) fn remove(&self, image: &str) -> Result<Option<String>> {
         if image == HOST {
             let message = format!("`{HOST}` is this machine itself and cannot be removed");
             return Err(CapabilityError::new(ErrorKind::INVALID, message));

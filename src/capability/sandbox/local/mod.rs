@@ -69,20 +69,26 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 pub(super) use store::{Lock, Store};
 
-/// What a provider that keeps its files elsewhere shares with this one.
-#[cfg(feature = "docker")]
+/// What providers that keep their files elsewhere share with this one.
 pub(super) mod shared {
+    #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::base::{ENGINE, binds, layer};
-    pub(in crate::capability::sandbox) use super::build::{
-        COMMAND_LIMIT, blocking, check_target, copy_key, follow, too_long,
-    };
+    pub(in crate::capability::sandbox) use super::build::{COMMAND_LIMIT, blocking, check_target, copy_key};
+    #[cfg(feature = "docker")]
+    pub(in crate::capability::sandbox) use super::build::{follow, too_long};
+    #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::cgroup::PROCESS_LIMIT;
+    #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::channel::Channel;
     pub(in crate::capability::sandbox) use super::garbage::{collect, unused};
+    #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::guest::{Life, Made};
     pub(in crate::capability::sandbox) use super::image::{HOST, Root, check_name, missing};
+    #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::plan::Reply;
+    #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::reach::word;
+    #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::stack::{record, recorded};
     pub(in crate::capability::sandbox) use super::store::{Hold, make_private};
 }

@@ -1,4 +1,4 @@
-//! Trees of files as archives for the engine.
+//! Trees of files as archives, for providers whose images are made elsewhere.
 
 use rustix::fs::FileType;
 use std::fs::{self, File};
