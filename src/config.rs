@@ -2,6 +2,7 @@
 
 use crate::workflow::{data, literal};
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -65,6 +66,27 @@ pub struct Configuration {
     pub journal: Option<JournalKind>,
     /// How long runs that have ended are kept.
     pub retention: Retention,
+    /// How sandboxes on Modal are made.
+    pub modal: Modal,
+}
+
+/// What an operator decides about Modal. Who calls and where is read as Modal's own clients read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Modal {
+    /// The registry reference that `image: host` stands for there; it is refused where nothing is said.
+    pub host_image: Option<String>,
+    /// After how long without a command Modal ends a sandbox, and its files with it; never where nothing is said.
+    #[serde(deserialize_with = "idle_timeout")]
+    pub idle_timeout: Option<Duration>,
+    /// The application that sandboxes belong to; `harvest` where nothing is said.
+    pub app: Option<String>,
+    /// `x-modal-client-type` of every call.
+    pub client_type: Option<u32>,
+    /// `x-modal-client-version` of every call.
+    pub client_version: Option<String>,
+    /// Further headers of every call.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// Which ended runs are kept; what is beyond any of these goes, oldest first. `none` stands for no limit.
@@ -117,13 +139,19 @@ impl Configuration {
 
 fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     limit(deserializer, |text| {
-        let span = text.parse::<jiff::Span>().map_err(|_| ());
-        let duration =
-            span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| ()));
-        duration
-            .and_then(|duration| Duration::try_from(duration).map_err(|_| ()))
-            .map_err(|()| format!("`age: {text}` is no time; write such as `90d`, `12h` or `none`"))
+        time(text).ok_or_else(|| format!("`age: {text}` is no time; write such as `90d`, `12h` or `none`"))
     })
+}
+
+fn idle_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    limit(deserializer, |text| {
+        time(text).ok_or_else(|| format!("`idle-timeout: {text}` is no time; write such as `30m` or `none`"))
+    })
+}
+
+fn time(text: &str) -> Option<Duration> {
+    let span = text.parse::<jiff::Span>().ok()?;
+    Duration::try_from(span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?).ok()
 }
 
 fn runs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
@@ -237,12 +265,16 @@ mod tests {
         let some = read("retention:\n  age: 1d 12h\n  runs: none\n").unwrap().retention;
         assert_eq!(some, Retention { age: Some(day * 3 / 2), runs: None, ..Retention::default() });
         assert_eq!(read("journal: sled\n").unwrap().journal, Some(JournalKind::Sled));
+        let modal = "modal: { host-image: debian:bookworm-slim, idle-timeout: 30m, client-type: 9, headers: { a: b } }";
+        let modal = read(modal).unwrap().modal;
+        assert_eq!(modal.host_image.as_deref(), Some("debian:bookworm-slim"));
+        assert_eq!((modal.idle_timeout, modal.client_type), (Some(Duration::from_secs(1800)), Some(9)));
     }
 
     #[test]
     fn mistakes_say_what_to_write() {
         let wrong = |text: &str| read(text).unwrap_err();
-        insta::assert_snapshot!(wrong("retentoin: { runs: 3 }"), @"config.yaml: unknown field `retentoin`, expected `journal` or `retention`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+        insta::assert_snapshot!(wrong("retentoin: { runs: 3 }"), @"config.yaml: unknown field `retentoin`, expected one of `journal`, `retention`, `modal`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
         insta::assert_snapshot!(wrong("retention: { rums: 3 }"), @"config.yaml: unknown field `rums`, expected one of `age`, `runs`, `size`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
         insta::assert_snapshot!(wrong("retention: { age: 90 }"), @"config.yaml: `age: 90` is no time; write such as `90d`, `12h` or `none`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
         insta::assert_snapshot!(wrong("retention: { age: 2 months }"), @"config.yaml: `age: 2 months` is no time; write such as `90d`, `12h` or `none`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");

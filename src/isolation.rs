@@ -69,7 +69,7 @@ pub const PARTS: [Part; 5] = [
 ];
 
 /// Names of providers that a workflow can demand.
-pub const PROVIDERS: [&str; 3] = ["local", "gvisor", "docker"];
+pub const PROVIDERS: [&str; 4] = ["local", "gvisor", "docker", "modal"];
 
 impl Part {
     /// The part of this name.

@@ -98,7 +98,7 @@ impl App {
         let configuration = Configuration::read(&home).map_err(AppError::Config)?;
         let journal = journals::open(&home, &configuration)?;
         let streams = setup::streams(&home)?;
-        let tiers = Arc::new(Tiers::open(home.path())?);
+        let tiers = Arc::new(Tiers::open(home.path(), &configuration.modal)?);
         let library = Library::open(home.path()).map_err(|error| config("the component library", &error))?;
         let registry: Arc<dyn Registry> = Arc::new(FileRegistry::new(home.path()));
         let host = setup::host(&home, library.clone(), tiers.local(), registry.clone(), streams.clone())?;

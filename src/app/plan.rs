@@ -48,6 +48,9 @@ impl App {
                     "isolation": isolation,
                 }),
             );
+            if !provider.caveats().is_empty() {
+                sandboxes[name]["caveats"] = json!(provider.caveats());
+            }
         }
         let steps: Vec<Value> = state
             .expected()

@@ -1,11 +1,14 @@
 //! The tiers of sandboxes, by name. The local one is always there; a stronger one is opened when somebody asks for it, and
 //! where it cannot be had that is an error: nothing else is taken instead.
 
+use crate::capability::modal::{Client, Settings};
 #[cfg(feature = "docker")]
 use crate::capability::sandbox::docker;
 use crate::capability::sandbox::local::LocalProvider;
+use crate::capability::sandbox::modal::{self, ModalOptions, ModalProvider};
 use crate::capability::sandbox::{SandboxProvider, gvisor};
 use crate::capability::{CapabilityError, Result};
+use crate::config;
 use crate::isolation::PROVIDERS;
 use crate::run::LOCAL;
 use crate::step::ErrorKind;
@@ -13,23 +16,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// What makes sandboxes on this machine.
+/// What makes sandboxes, on this machine or on Modal.
 pub struct Tiers {
     home: PathBuf,
+    configured: config::Modal,
     local: Arc<LocalProvider>,
     gvisor: OnceCell<Arc<dyn SandboxProvider>>,
     docker: OnceCell<Arc<dyn SandboxProvider>>,
+    modal: OnceCell<Arc<dyn SandboxProvider>>,
 }
 
 impl Tiers {
     /// The tiers of a home. `unavailable` where not even local sandboxes can be had.
-    pub(super) fn open(home: &Path) -> Result<Self> {
+    pub(super) fn open(home: &Path, modal: &config::Modal) -> Result<Self> {
         let local = LocalProvider::new(home, super::setup::launcher(), super::upstreams())?;
         Ok(Self {
             home: home.into(),
+            configured: modal.clone(),
             local: Arc::new(local),
             gvisor: OnceCell::new(),
             docker: OnceCell::new(),
+            modal: OnceCell::new(),
         })
     }
 
@@ -44,6 +51,7 @@ impl Tiers {
             LOCAL => Ok(self.local()),
             "gvisor" => self.gvisor.get_or_try_init(|| self.open_gvisor()).await.cloned(),
             "docker" => self.docker.get_or_try_init(|| open_docker(&self.home)).await.cloned(),
+            "modal" => self.modal.get_or_try_init(async || self.open_modal()).await.cloned(),
             _ => Err(CapabilityError::new(
                 ErrorKind::UNAVAILABLE,
                 format!("there is no provider `{name}`: this harvest has {}", PROVIDERS.join(", ")),
@@ -63,14 +71,25 @@ impl Tiers {
         Ok(Arc::new(provider))
     }
 
+    fn open_modal(&self) -> Result<Arc<dyn SandboxProvider>> {
+        let client = client(&self.configured)?;
+        let options = ModalOptions {
+            host_image: self.configured.host_image.clone(),
+            idle_timeout: self.configured.idle_timeout,
+        };
+        Ok(Arc::new(ModalProvider::new(&self.home, client, options)?))
+    }
+
     /// Those that keep images in this home. An engine that is not there now keeps its own.
     pub(super) async fn with_images(&self) -> Vec<Arc<dyn SandboxProvider>> {
         // gVisor's are the local ones.
         let mut all = vec![self.local()];
-        if cfg!(feature = "docker") && self.home.join("docker").is_dir() {
-            match self.get("docker").await {
-                Ok(docker) => all.push(docker),
-                Err(error) => tracing::warn!("the images of `docker` are left as they are: {error}"),
+        for name in ["docker", "modal"] {
+            if (name != "docker" || cfg!(feature = "docker")) && self.home.join(name).is_dir() {
+                match self.get(name).await {
+                    Ok(provider) => all.push(provider),
+                    Err(error) => tracing::warn!("the images of `{name}` are left as they are: {error}"),
+                }
             }
         }
         all
@@ -81,6 +100,7 @@ impl Tiers {
         // gVisor's lie among the local ones.
         let mut all = self.local.list().await?;
         all.extend(containers(&self.home)?);
+        all.extend(modal::sandboxes(&self.home)?);
         all.sort();
         Ok(all)
     }
@@ -90,8 +110,27 @@ impl Tiers {
         if containers(&self.home)?.iter().any(|(container, _)| container == id) {
             self.get("docker").await?.remove(id).await?;
         }
+        if modal::sandboxes(&self.home)?.iter().any(|(sandbox, _)| sandbox == id) {
+            self.get("modal").await?.remove(id).await?;
+        }
         self.local.remove(id).await
     }
+}
+
+/// A client of Modal, as the environment and the operator say.
+pub(super) fn client(configured: &config::Modal) -> Result<Client> {
+    let mut settings = Settings::from_environment()?;
+    if let Some(app) = &configured.app {
+        settings.app.clone_from(app);
+    }
+    if let Some(kind) = configured.client_type {
+        settings.identity.kind = kind;
+    }
+    if let Some(version) = &configured.client_version {
+        settings.identity.version.clone_from(version);
+    }
+    settings.identity.headers.extend(configured.headers.clone());
+    Client::new(settings)
 }
 
 #[cfg(feature = "docker")]

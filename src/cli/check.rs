@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 pub(super) struct Arguments {
     /// Workflow files.
     #[arg(required = true)]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// One JSON array of diagnostics.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// One SARIF 2.1.0 log, for code scanning.
     #[arg(long, conflicts_with = "json")]
     sarif: bool,
@@ -28,12 +28,15 @@ pub(super) struct Arguments {
     plan: bool,
     /// An input of the planned run, as for `harvest run`.
     #[arg(short, long = "input", value_name = "NAME=VALUE", requires = "plan")]
-    input: Vec<String>,
+    pub(super) input: Vec<String>,
+    /// What would make the sandboxes of the planned run, as for `harvest run`.
+    #[arg(long, default_value = "local", value_name = "NAME", requires = "plan")]
+    pub(super) provider: String,
 }
 
 pub(super) async fn check(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
     if arguments.plan {
-        return super::plan::plan(app, &arguments.files, &arguments.input, arguments.json, talk).await;
+        return super::plan::plan(app, arguments, talk).await;
     }
     let for_programs = arguments.json || arguments.sarif;
     let mut all = Vec::new();

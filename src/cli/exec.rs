@@ -25,7 +25,7 @@ pub(super) struct Arguments {
     /// What it may reach: `none`, `host`, or domains separated by commas.
     #[arg(long, default_value = "none", value_name = "none|host|DOMAINS", value_parser = network)]
     network: Network,
-    /// What makes the sandbox: `local`, `gvisor` or `docker`.
+    /// What makes the sandbox: `local`, `gvisor`, `docker` or `modal`.
     #[arg(long, default_value = "local", value_name = "NAME")]
     provider: String,
     /// One JSON object a line, the last of them the outcome.

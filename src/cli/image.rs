@@ -3,6 +3,7 @@
 use super::{Failure, Outcome, Talk, print_json, print_line};
 use crate::app::App;
 use crate::capability::sandbox::{BuildLog, ImagePull};
+use crate::run::LOCAL;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub(super) enum Command {
         /// The name to give it; the file's stem by default.
         #[arg(long)]
         name: Option<String>,
-        /// What builds and keeps it: `local` (for `gvisor` too) or `docker`.
+        /// What builds and keeps it: `local` (for `gvisor` too), `docker` or `modal`.
         #[arg(long, default_value = "local", value_name = "NAME")]
         provider: String,
         /// One JSON object: `{id, name, cached}`.
@@ -49,6 +50,9 @@ pub(super) enum Command {
         /// Speak plain http with a registry that is not this machine. Anyone on the way can read the credentials.
         #[arg(long)]
         plain_http: bool,
+        /// What fetches and keeps it: `local` (for `gvisor` too) or `modal`.
+        #[arg(long, default_value = "local", value_name = "NAME")]
+        provider: String,
         /// One JSON object: `{id, name, cached}`.
         #[arg(long)]
         json: bool,
@@ -64,10 +68,13 @@ pub(super) enum Command {
     Rm {
         /// Name or id of the image.
         image: String,
+        /// Whose image: `local` (for `gvisor` too) or `modal`.
+        #[arg(long, default_value = "local", value_name = "NAME")]
+        provider: String,
     },
     /// List images, newest first.
     List {
-        /// Whose images: `local` (and `gvisor`) or `docker`.
+        /// Whose images: `local` (and `gvisor`), `docker` or `modal`.
         #[arg(long, default_value = "local", value_name = "NAME")]
         provider: String,
         /// One JSON array of `{id, names, created_at, layers, bytes, durable}`.
@@ -92,19 +99,23 @@ pub(super) async fn image(app: &App, command: Command, talk: Talk) -> Outcome {
             let made = app.tiers().local().import_image(&source, &name, log(talk, json)).await?;
             print_made(&name, made, json)?;
         }
-        Command::Pull { reference, name, auth_file, plain_http, json } => {
-            let auth_file = auth_file.or_else(docker_config);
+        Command::Pull { reference, name, auth_file, plain_http, provider, json } => {
+            // Whoever fetches elsewhere has no use for what this machine knows.
+            let auth_file = auth_file.or_else(|| docker_config().filter(|_| provider == LOCAL));
             let pull = ImagePull { reference, plain_http, auth_file };
-            let made = app.tiers().local().pull_image(&pull, name.as_deref(), log(talk, json)).await?;
+            let provider = app.tiers().get(&provider).await?;
+            let made = provider.pull_image(&pull, name.as_deref(), log(talk, json)).await?;
             print_made(&name.unwrap_or(pull.reference), made, json)?;
         }
         Command::Export { image, target } => {
             app.tiers().local().export_image(&image, &target, log(talk, false)).await?;
         }
-        Command::Rm { image } => match app.tiers().local().remove_image(&image).await? {
-            Some(id) => print_line(&format!("removed {id}"))?,
-            None => print_line(&format!("removed the name {image}; the image has others"))?,
-        },
+        Command::Rm { image, provider } => {
+            match app.tiers().get(&provider).await?.remove_image(&image).await? {
+                Some(id) => print_line(&format!("removed {id}"))?,
+                None => print_line(&format!("removed the name {image}; the image has others"))?,
+            }
+        }
         Command::List { provider, json } => {
             let images = app.tiers().get(&provider).await?.list_images().await?;
             if json {

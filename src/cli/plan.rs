@@ -1,17 +1,17 @@
 //! `harvest check --plan`: what a run would do, for people and programs.
 
+use super::check::Arguments;
 use super::{Failure, Outcome, Talk, print_json, print_line};
 use crate::app::{App, StartRequest};
 use serde_json::Value;
-use std::path::PathBuf;
 
 /// Characters of a value that are shown.
 const VALUE_MAX: usize = 100;
 
-pub(super) async fn plan(app: &App, files: &[PathBuf], inputs: &[String], json: bool, talk: Talk) -> Outcome {
+pub(super) async fn plan(app: &App, arguments: &Arguments, talk: Talk) -> Outcome {
     let inputs: Vec<_> =
-        inputs.iter().map(|input| super::run::read_input(input)).collect::<Result<_, _>>()?;
-    for file in files {
+        arguments.input.iter().map(|input| super::run::read_input(input)).collect::<Result<_, _>>()?;
+    for file in &arguments.files {
         let request = StartRequest {
             file: file.clone(),
             text: None,
@@ -20,10 +20,10 @@ pub(super) async fn plan(app: &App, files: &[PathBuf], inputs: &[String], json: 
             mocks: None,
             inject: Vec::new(),
             trigger: "cli".into(),
-            provider: crate::run::LOCAL.into(),
+            provider: arguments.provider.clone(),
         };
         let plan = app.plan(&request).await.map_err(|error| super::run::refused(error, talk))?;
-        if json { print_json(&plan)? } else { print_text(&plan)? }
+        if arguments.json { print_json(&plan)? } else { print_text(&plan)? }
     }
     Ok(0)
 }
@@ -38,6 +38,9 @@ fn print_text(plan: &Value) -> Result<(), Failure> {
         ))?;
         for unmet in sandbox["unmet"].as_array().into_iter().flatten() {
             print_line(&format!("  a run would end with exit code 4: {}", text(unmet)))?;
+        }
+        for caveat in sandbox["caveats"].as_array().into_iter().flatten() {
+            print_line(&format!("  {}", text(caveat)))?;
         }
         for (path, volume) in fields(&sandbox["volumes"]) {
             print_line(&format!("  volume {} at {path}", text(volume)))?;

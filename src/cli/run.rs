@@ -21,7 +21,8 @@ pub(super) struct Arguments {
     /// A JSON file with inputs by name; `-i` goes before it.
     #[arg(long, value_name = "FILE.json")]
     inputs: Option<PathBuf>,
-    /// What makes sandboxes, images and volumes, for as long as the run lives: `local`, `gvisor` or `docker`.
+    /// What makes sandboxes, images and volumes, for as long as the run lives: `local`, `gvisor`,
+    /// `docker` or `modal`.
     #[arg(long, default_value = "local", value_name = "NAME")]
     provider: String,
     /// Answers that stand in for steps, by step: `clone: { outputs: { ... } }`, `push: { error: { kind: network } }`.

@@ -1,8 +1,10 @@
 //! Tries everything that harvest needs from this machine, one cause and one remedy each.
 
 mod claude;
+mod modal;
 
 pub use claude::probes as probes_of_claude;
+pub use modal::probes as probes_of_modal;
 
 use super::{App, setup};
 #[cfg(feature = "docker")]
