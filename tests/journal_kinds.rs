@@ -30,7 +30,7 @@ fn unknown_settings_are_refused() {
     settings(&home, "journals: sled\n");
     let (code, message) = said(&home, &home.run(&["runs"]));
     assert_eq!(code, Some(3));
-    insta::assert_snapshot!(message, @"error: HOME/config.yaml: unknown field `journals`, expected `journal` or `retention`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
+    insta::assert_snapshot!(message, @"error: HOME/config.yaml: unknown field `journals`, expected one of `journal`, `retention`, `modal`; it may hold `journal: sqlite` and `retention: { age: 90d, runs: 10000, size: 10GiB }`");
     settings(&home, "# nothing yet\n");
     assert_eq!(home.run(&["runs"]).status.code(), Some(0));
     let mut other = home.harvest();
