@@ -82,6 +82,7 @@ pub struct Modal {
     /// The application that sandboxes belong to; `harvest` where nothing is said.
     pub app: Option<String>,
     /// `x-modal-client-type` of every call.
+    #[serde(deserialize_with = "client_type")]
     pub client_type: Option<u32>,
     /// `x-modal-client-version` of every call.
     pub client_version: Option<String>,
@@ -146,6 +147,12 @@ fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D
 fn idle_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     limit(deserializer, |text| {
         time(text).ok_or_else(|| format!("`idle-timeout: {text}` is no time; write such as `30m` or `none`"))
+    })
+}
+
+fn client_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    limit(deserializer, |text| {
+        text.parse().map_err(|_| format!("`client-type: {text}` is no number; write such as `1`"))
     })
 }
 
