@@ -5,8 +5,8 @@ mod harness;
 use harness::{Home, text};
 
 const FILE: &str = r#"
+harvest: 1
 name: probe
-version: 1
 sandboxes:
   main: { image: host }
 secrets:
@@ -14,14 +14,12 @@ secrets:
 steps:
   one:
     uses: exec/run
-    with: { script: "true" }
+    with: { command: ["true"] }
     secrets: { KEY: key }
 "#;
 
 fn file(home: &Home) -> String {
-    let path = home.path().join("probe.yaml");
-    std::fs::write(&path, FILE).expect("written");
-    path.display().to_string()
+    home.file("probe.yaml", FILE).display().to_string()
 }
 
 /// Without anybody's own credentials.

@@ -16,7 +16,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// What a developer's own environment may say, and no test may hear.
-const OF_THE_DEVELOPER: [&str; 10] = [
+const OF_THE_DEVELOPER: [&str; 12] = [
     "DOCKER_CONFIG",
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
@@ -24,6 +24,8 @@ const OF_THE_DEVELOPER: [&str; 10] = [
     "GITHUB_TOKEN",
     "HARVEST_GITHUB_URL",
     "HARVEST_JOURNAL",
+    "MODAL_TOKEN_ID",
+    "MODAL_TOKEN_SECRET",
     "GIT_SSL_CAINFO",
     "GIT_SSL_CAPATH",
     "CURL_CA_BUNDLE",
