@@ -47,7 +47,7 @@ fn where_nobody_answers_it_ends_with_4_and_shows_no_secret() {
     let home = Home::new();
     let output = home
         .harvest()
-        .args(&["exec", "--provider", "modal", "--", "true"])
+        .args(["exec", "--provider", "modal", "--", "true"])
         .envs(NOBODY)
         .envs([("MODAL_TOKEN_ID", "ak-test"), ("MODAL_TOKEN_SECRET", "as-hidden")])
         .output()
@@ -62,7 +62,7 @@ fn a_plan_says_what_can_be_seen_there() {
     let home = Home::new();
     let output = home
         .harvest()
-        .args(&["check", "--plan", &file(&home), "--provider", "modal"])
+        .args(["check", "--plan", &file(&home), "--provider", "modal"])
         .envs(NOBODY)
         .envs([("MODAL_TOKEN_ID", "ak-test"), ("MODAL_TOKEN_SECRET", "as-hidden")])
         .output()

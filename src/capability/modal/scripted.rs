@@ -1,7 +1,7 @@
 //! A server on the loopback that answers gRPC calls as a test says, breaks connections, and remembers what it was asked.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::HeaderMap;
 use hyper::service::service_fn;
@@ -43,8 +43,6 @@ pub(super) enum Answer {
     Failing(Vec<Vec<u8>>, i32),
     /// A code with a message and details.
     Status(i32, &'static str, Vec<u8>),
-    /// The body of an HTTP answer that is no gRPC.
-    Http(u16, Bytes),
     /// Nothing, ever.
     Silence,
 }
@@ -124,10 +122,6 @@ async fn respond(answer: Answer, cut: Arc<Notify>) -> hyper::Response<Body> {
         Answer::Cut(messages) => (messages, 0, "", Vec::new(), true),
         Answer::Failing(messages, code) => (messages, code, "on purpose", Vec::new(), false),
         Answer::Status(code, message, details) => (Vec::new(), code, message, details, false),
-        Answer::Http(status, body) => {
-            let response = hyper::Response::builder().status(status);
-            return response.body(Full::new(body).boxed_unsync()).expect("a response");
-        }
         Answer::Silence => std::future::pending().await,
     };
     let mut trailers = HeaderMap::new();
