@@ -239,36 +239,36 @@ def a_sandbox_is_found_again_by_its_id():
 def files_of_a_sandbox_are_read_and_written():
     sb = sandbox()
     files = sb.filesystem
-    files.write_text("one\n", "/work/deep/it's one")
-    assert files.read_text("/work/deep/it's one") == "one\n"
-    assert sb.exec("cat", "/work/deep/it's one").stdout.read() == "one\n"
+    files.write_text("one\n", "/project/deep/it's one")
+    assert files.read_text("/project/deep/it's one") == "one\n"
+    assert sb.exec("cat", "/project/deep/it's one").stdout.read() == "one\n"
     data = bytes(range(256)) * 5000
-    files.write_bytes(data, "/work/data")
-    assert files.read_bytes("/work/data") == data
-    files.make_directory("/work/new/one")
+    files.write_bytes(data, "/project/data")
+    assert files.read_bytes("/project/data") == data
+    files.make_directory("/project/new/one")
     with raises(SandboxFilesystemPathAlreadyExistsError):
-        files.make_directory("/work/new", create_parents=False)
+        files.make_directory("/project/new", create_parents=False)
     with raises(SandboxFilesystemDirectoryNotEmptyError):
-        files.remove("/work/new")
-    files.remove("/work/new", recursive=True)
+        files.remove("/project/new")
+    files.remove("/project/new", recursive=True)
     with raises(SandboxFilesystemIsADirectoryError):
-        files.read_text("/work")
+        files.read_text("/project")
     with raises(SandboxFilesystemNotFoundError):
-        files.read_text("/work/new")
+        files.read_text("/project/new")
     sb.terminate()
 
 
 @check
 def a_snapshot_is_an_image():
     sb = sandbox("sleep", "1000")
-    sb.exec("sh", "-c", "mkdir /work; echo first > /work/file").wait()
+    sb.exec("sh", "-c", "mkdir /project; echo first > /project/file").wait()
     image = sb.snapshot_filesystem(ttl=3600)
-    sb.exec("sh", "-c", "echo second > /work/file").wait()
-    assert sb.exec("cat", "/work/file").stdout.read() == "second\n"
+    sb.exec("sh", "-c", "echo second > /project/file").wait()
+    assert sb.exec("cat", "/project/file").stdout.read() == "second\n"
     again = modal.Sandbox.create(app=APP, image=image)
-    assert again.exec("cat", "/work/file").stdout.read() == "first\n"
+    assert again.exec("cat", "/project/file").stdout.read() == "first\n"
     by_id = modal.Sandbox.create(app=APP, image=modal.Image.from_id(image.object_id))
-    assert by_id.exec("cat", "/work/file").stdout.read() == "first\n"
+    assert by_id.exec("cat", "/project/file").stdout.read() == "first\n"
     for each in (sb, again, by_id):
         each.terminate()
 
