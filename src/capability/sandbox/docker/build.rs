@@ -2,8 +2,8 @@
 //! in a file of its own. An equal step is never done twice, nor by two processes at once.
 
 use super::super::local::shared::{
-    COMMAND_LIMIT, ENGINE, HOST, Root, blocking, check_name, check_target, copy_key, follow, layer, missing,
-    too_long,
+    COMMAND_LIMIT, ENGINE, HOST, Root, blocking, check, check_name, copy_key, follow, layer, missing,
+    sources, too_long,
 };
 use super::super::local::{Lock, Manifest};
 use super::super::{BuildLog, ImageSpec, Network, SandboxSpec, archive};
@@ -21,7 +21,7 @@ use futures_util::StreamExt;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes of an archive sent at a time.
 const PIECE: usize = 256 << 10;
@@ -36,7 +36,7 @@ impl Inner {
         name: Option<&str>,
         log: &BuildLog,
     ) -> Result<(String, bool)> {
-        name.map_or(Ok(()), check_name)?;
+        check(spec, name)?;
         let _hold = self.hold().await?;
         let base = if spec.base.is_empty() { HOST } else { &spec.base };
         let mut manifest = self.manifest(base).await?;
@@ -63,16 +63,8 @@ impl Inner {
         copies: &BTreeMap<String, String>,
         log: &BuildLog,
     ) -> Result<bool> {
-        let (parent, root) = (self.engine_image(manifest).await?, manifest.root);
-        let copies = copies
-            .iter()
-            .map(|(target, source)| {
-                let real = fs::canonicalize(source).map_err(|error| {
-                    CapabilityError::io(format!("copy {source} of the host into an image"), &error)
-                })?;
-                Ok((check_target(target, root)?, real))
-            })
-            .collect::<Result<Vec<(String, PathBuf)>>>()?;
+        let parent = self.engine_image(manifest).await?;
+        let copies = sources(copies, manifest.root)?;
         let failed = |error: io::Error| CapabilityError::io("copy files of the host into an image", &error);
         let key = {
             let (parent, copies) = (parent.clone(), copies.clone());

@@ -36,13 +36,7 @@ impl LocalProvider {
         name: Option<&str>,
         log: &BuildLog,
     ) -> Result<(String, bool)> {
-        name.map_or(Ok(()), check_name)?;
-        if spec.commands.len() > COMMANDS_LIMIT {
-            return Err(CapabilityError::new(
-                ErrorKind::INVALID,
-                format!("an image has at most {COMMANDS_LIMIT} commands; join some with `&&`"),
-            ));
-        }
+        check(spec, name)?;
         let base = if spec.base.is_empty() { HOST } else { &spec.base };
         let hold = self.images.store.clone();
         // Until an image names them, the layers made here belong to nobody.
@@ -73,15 +67,7 @@ impl LocalProvider {
     ) -> Result<bool> {
         let lower = self.images.lower(manifest)?;
         let parent = parent_key(manifest, &lower);
-        let copies = copies
-            .iter()
-            .map(|(target, source)| {
-                let real = fs::canonicalize(source).map_err(|error| {
-                    CapabilityError::io(format!("copy {source} of the host into an image"), &error)
-                })?;
-                Ok((check_target(target, manifest.root)?, real))
-            })
-            .collect::<Result<Vec<(String, PathBuf)>>>()?;
+        let copies = sources(copies, manifest.root)?;
         let (uid, gid) = self.ids.root();
         let store = self.images.store.clone();
         let (layer, cached) = blocking(move || {
@@ -250,8 +236,32 @@ pub(in crate::capability::sandbox) fn copy_key(
     Ok(hex::encode(hash.finalize())[..40].to_owned())
 }
 
-/// A path in the image, without its leading slash.
-pub(in crate::capability::sandbox) fn check_target(target: &str, root: Root) -> Result<String> {
+/// Checks what is asked of whoever builds an image.
+pub(in crate::capability::sandbox) fn check(spec: &ImageSpec, name: Option<&str>) -> Result<()> {
+    if spec.commands.len() > COMMANDS_LIMIT {
+        return Err(CapabilityError::new(
+            ErrorKind::INVALID,
+            format!("an image has at most {COMMANDS_LIMIT} commands; join some with `&&`"),
+        ));
+    }
+    name.map_or(Ok(()), check_name)
+}
+
+/// What is copied into an image: the path in it, without its leading slash, and the file of the host.
+pub(in crate::capability::sandbox) fn sources(
+    copies: &BTreeMap<String, String>,
+    root: Root,
+) -> Result<Vec<(String, PathBuf)>> {
+    let real = |(target, source): (&String, &String)| {
+        let real = fs::canonicalize(source).map_err(|error| {
+            CapabilityError::io(format!("copy {source} of the host into an image"), &error)
+        })?;
+        Ok((check_target(target, root)?, real))
+    };
+    copies.iter().map(real).collect()
+}
+
+fn check_target(target: &str, root: Root) -> Result<String> {
     let path = target.trim_matches('/');
     let clean = target.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     let top = path.split('/').next().unwrap_or_default();

@@ -73,7 +73,9 @@ pub(super) use store::{Lock, Store};
 pub(super) mod shared {
     #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::base::{ENGINE, binds, layer};
-    pub(in crate::capability::sandbox) use super::build::{COMMAND_LIMIT, blocking, check_target, copy_key};
+    pub(in crate::capability::sandbox) use super::build::{
+        COMMAND_LIMIT, blocking, check, copy_key, sources,
+    };
     #[cfg(feature = "docker")]
     pub(in crate::capability::sandbox) use super::build::{follow, too_long};
     #[cfg(feature = "docker")]

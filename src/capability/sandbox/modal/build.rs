@@ -3,7 +3,7 @@
 
 use super::super::local::Manifest;
 use super::super::local::shared::{
-    COMMAND_LIMIT, HOST, Root, blocking, check_name, check_target, copy_key, missing,
+    COMMAND_LIMIT, HOST, Root, blocking, check, check_name, copy_key, missing, sources,
 };
 use super::super::{BuildLog, ImagePull, ImageSpec, archive};
 use super::Inner;
@@ -16,14 +16,12 @@ use api::generic_result::GenericStatus;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tonic::Code;
 
 /// File of a layer that holds Modal's image.
 const IMAGE: &str = "image";
-/// Most commands of one image.
-const COMMANDS_LIMIT: usize = 100;
 /// Most bytes of output quoted when a command fails.
 const QUOTE_LIMIT: usize = 4 << 10;
 /// Most bytes of files that are copied into an image: they travel in one message.
@@ -44,8 +42,8 @@ impl Inner {
         name: Option<&str>,
         log: &BuildLog,
     ) -> Result<(String, bool)> {
-        name.map_or(Ok(()), check_name)?;
-        check(spec)?;
+        check(spec, name)?;
+        possible(spec)?;
         let _hold = self.hold().await?;
         let base = if spec.base.is_empty() { HOST } else { &spec.base };
         let (mut manifest, mut cached) = match self.named(base).await? {
@@ -220,15 +218,7 @@ impl Inner {
         log: &BuildLog,
     ) -> Result<bool> {
         let parent = self.modal_image(manifest)?;
-        let copies = copies
-            .iter()
-            .map(|(target, source)| {
-                let real = fs::canonicalize(source).map_err(|error| {
-                    CapabilityError::io(format!("copy {source} of the host into an image"), &error)
-                })?;
-                Ok((check_target(target, Root::None)?, real))
-            })
-            .collect::<Result<Vec<(String, PathBuf)>>>()?;
+        let copies = sources(copies, Root::None)?;
         let (of, failed) = (parent.clone(), |error: io::Error| {
             CapabilityError::io("copy files of the host into an image", &error)
         });
@@ -414,17 +404,15 @@ impl Build {
     }
 }
 
-fn check(spec: &ImageSpec) -> Result<()> {
-    let refused = |what: String| Err(CapabilityError::new(ErrorKind::INVALID, what));
-    if spec.commands.len() > COMMANDS_LIMIT {
-        return refused(format!("an image has at most {COMMANDS_LIMIT} commands; join some with `&&`"));
-    }
-    if let Some(directory) = spec.read_only.first() {
-        return refused(format!(
+/// Refuses what Modal has nothing for.
+fn possible(spec: &ImageSpec) -> Result<()> {
+    let Some(directory) = spec.read_only.first() else { return Ok(()) };
+    Err(CapabilityError::new(
+        ErrorKind::INVALID,
+        format!(
             "Modal has no read-only directories in a sandbox: leave `read_only: [{directory}]` out, or use the provider `local`"
-        ));
-    }
-    Ok(())
+        ),
+    ))
 }
 
 /// A manifest on one layer.
