@@ -433,7 +433,7 @@ fn code(directory: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Names of tests: functions that are marked so, and promises that the suite of the local provider lists.
+/// Names of tests: functions that are marked so, and promises that every provider keeps.
 fn tests() -> Vec<String> {
     let mut found = Vec::new();
     for path in code("tests").into_iter().chain(code("src")) {
@@ -446,7 +446,7 @@ fn tests() -> Vec<String> {
             }
             marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
         }
-        if path.ends_with("sandbox/main.rs") {
+        if path.ends_with("contract/sandbox.rs") {
             let suite = text.split("sandbox_contract! {").nth(1).unwrap().split('}').next().unwrap();
             found.extend(
                 suite.lines().skip(2).filter_map(|line| Some(line.trim().strip_suffix(',')?.to_owned())),

@@ -21,38 +21,6 @@ fn launcher() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_harvest").into(), PathBuf::from)
 }
 
-/// Every promise of the contract, for a provider that may not be there.
-macro_rules! whole_contract {
-    ($provider:expr) => {
-        crate::sandbox_contract! {
-            match $provider { Some(provider) => provider, None => return };
-            streams_are_kept_apart,
-            a_signal_is_told_from_a_code,
-            signals_reach_the_command,
-            stdin_is_delivered_whole_and_ends,
-            sixty_four_megabytes_pass_unchanged_both_ways,
-            what_cannot_start_says_why,
-            environments_add_up,
-            the_working_directory_is_made_and_used,
-            kill_ends_the_whole_tree_and_nothing_else,
-            dropping_a_command_kills_its_tree,
-            a_command_that_leaves_daemons_still_ends,
-            many_commands_run_at_once,
-            without_network_there_is_only_loopback,
-            terminate_ends_everything_and_keeps_the_files,
-            ids_that_could_be_paths_are_refused,
-            an_image_that_does_not_exist_is_named,
-            files_are_read_and_written_inside,
-            files_and_volumes_survive_and_are_shared,
-            volumes_swap_only_what_was_read,
-            planted_links_are_not_followed,
-            images_are_built_once_per_step,
-            equal_images_built_at_once_agree,
-            a_snapshot_holds_the_files,
-        }
-    };
-}
-
 /// A provider with a home of its own, deleted with it.
 struct Kept<P> {
     provider: P,
@@ -196,7 +164,10 @@ mod gvisor_tier {
 
     mod keeps {
         use super::provider;
-        whole_contract!(provider());
+        crate::whole_sandbox_contract!(match provider() {
+            Some(provider) => provider,
+            None => return,
+        });
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -374,7 +345,10 @@ mod docker_tier {
 
     mod keeps {
         use super::provider;
-        whole_contract!(provider().await);
+        crate::whole_sandbox_contract!(match provider().await {
+            Some(provider) => provider,
+            None => return,
+        });
     }
 
     #[tokio::test(flavor = "multi_thread")]
