@@ -4,7 +4,7 @@ use super::durable::{self, Background};
 use super::plan::Ids;
 use super::points::reach;
 use super::store::{Store, open_lock, unique};
-use super::{base, squash};
+use super::{base, squash, stack};
 use crate::capability::sandbox::{ImageInfo, ImageSpec};
 use crate::capability::{CapabilityError, Result};
 use crate::id::Digest;
@@ -255,6 +255,16 @@ impl Images {
         });
     }
 
+    /// Has the record of a new sandbox synced, and waits for nothing.
+    pub(super) fn settle_sandbox(&self, id: &str) {
+        let (store, id) = (self.store.clone(), id.to_owned());
+        self.background.start("sandbox-sync", move |_| {
+            if let Err(error) = stack::settle(&store, &id) {
+                tracing::warn!(sandbox = id, "what it is made from could not be synced: {error}");
+            }
+        });
+    }
+
     /// Syncs the snapshots that an image rests on, before something durable names them.
     fn settle_below(&self, manifest: &Manifest) -> Result<()> {
         for (path, stored) in self.unsettled()? {
@@ -435,11 +445,20 @@ fn touch(image: &Path) -> io::Result<()> {
 
 /// Replaces a file whole, on disk before anyone sees it.
 pub(super) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, fs::File::sync_all)?;
+    fs::File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+/// Replaces a file whole. After a loss of power it may be the old one, or empty.
+pub(super) fn write_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, |_| Ok(()))
+}
+
+fn replace(path: &Path, content: &[u8], finish: impl Fn(&fs::File) -> io::Result<()>) -> io::Result<()> {
     let directory = path.parent().ok_or_else(|| io::Error::other("a file needs a directory"))?;
     let temporary = directory.join(unique(".writing"));
     let mut file = fs::File::create(&temporary)?;
     file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    fs::File::open(directory)?.sync_all()
+    finish(&file)?;
+    fs::rename(&temporary, path)
 }

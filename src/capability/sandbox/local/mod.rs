@@ -171,6 +171,7 @@ impl LocalProvider {
         let mut manifest = self.images.manifest(&spec.image)?;
         manifest.layers = squash::flat(store, &manifest.layers);
         stack::begin(store, &spec.id, &manifest)?;
+        self.images.settle_sandbox(&spec.id);
         Ok(manifest)
     }
 

@@ -5,7 +5,7 @@
 //! needs no sync to be whole, so nobody waits for the disk; `image.json` takes the layer in later. A process that dies
 //! anywhere in between leaves a sandbox that has lost nothing.
 
-use super::image::{Manifest, write_atomically};
+use super::image::{Manifest, write_atomically, write_unsynced};
 use super::points::reach;
 use super::store::{self, Store, names_in};
 use crate::capability::{CapabilityError, Result};
@@ -47,10 +47,27 @@ pub(super) fn open(store: &Store, id: &str) -> Result<Option<Manifest>> {
     Ok(Some(manifest))
 }
 
-/// Records what a new sandbox is made from.
+/// Records what a new sandbox is made from, and waits for no disk: [`settle`] does. Whoever ends a sandbox within that
+/// time needs no record. After a loss of power within it the record is empty or absent, and so is the sandbox.
 pub(super) fn begin(store: &Store, id: &str, manifest: &Manifest) -> Result<()> {
+    // What a sandbox without a record has left would show through.
+    let failed =
+        |error: io::Error| CapabilityError::io(format!("record what sandbox {id} is made from"), &error);
+    store::remove_tree(&store.sandbox(id)).map_err(failed)?;
     store.prepare_sandbox(id)?;
-    record(store, id, manifest)
+    let json = serde_json::to_vec(manifest).map_err(|error| failed(error.into()))?;
+    write_unsynced(&file(store, id), &json).map_err(failed)
+}
+
+/// Waits until the record of a sandbox is on disk. Does nothing for one that is gone.
+pub(super) fn settle(store: &Store, id: &str) -> io::Result<()> {
+    let synced = fs::File::open(file(store, id))
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::File::open(store.sandbox(id))?.sync_all());
+    match synced {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced,
+    }
 }
 
 /// Keeps what a sandbox is made from beside its files.
@@ -115,6 +132,8 @@ pub(in crate::capability::sandbox) fn recorded(store: &Store, id: &str) -> Resul
     let file = file(store, id);
     let failed = |error: io::Error| CapabilityError::io(format!("read {}", file.display()), &error);
     match fs::read(&file) {
+        // What `begin` has written and the power has taken.
+        Ok(json) if json.is_empty() => Ok(None),
         Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|error| failed(error.into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),

@@ -1,4 +1,4 @@
-//! The power goes while a snapshot is made: it is there whole afterwards, or not at all.
+//! The power goes while a snapshot is made, or a sandbox is begun: it is there whole afterwards, or not at all.
 //!
 //! The home is on a file system of its own in a file, whose unsynced writes are in memory alone. A copy of that file is
 //! what the disk would hold, with and without what the kernel happens to write by itself just before.
@@ -16,6 +16,8 @@ const DIRECTORY: &str = "HARVEST_TEST_POWER_DIRECTORY";
 const CANNOT_MOUNT: i32 = 77;
 /// Bytes of the file system.
 const SIZE: u64 = 64 << 20;
+/// A sandbox that is begun while the power goes.
+const BEGUN: &str = "begun";
 /// Bytes of a file in the snapshot.
 const CONTENT: usize = 100_000;
 
@@ -70,26 +72,32 @@ fn cut(directory: &Path) {
         }
     };
     let (trap, beside) = (copy.clone(), mounted.join("beside"));
-    arm(move |place| {
+    let both = move |place: &str| {
         trap(&format!("{place}-nothing-written"));
         // The directories reach the disk by a neighbour's sync, and the content of new files need not.
         let file = fs::File::create(&beside).unwrap();
         file.set_len(1).unwrap();
         file.sync_all().unwrap();
         trap(&format!("{place}-names-written"));
-    });
+    };
+    arm(both.clone());
     let manifest = stack::open(&images.store, ID).unwrap().unwrap();
     let (manifest, image) = saving::stack_files(&images, ID, manifest, || ()).unwrap();
     let image = image.unwrap();
     stack::fold(&images.store, ID, &manifest).unwrap();
     arm(|_| ());
+    stack::begin(&images.store, BEGUN, &manifest).unwrap();
+    fs::write(images.store.sandbox(BEGUN).join("upper/file"), &long).unwrap();
+    both("begun");
+    stack::settle(&images.store, BEGUN).unwrap();
+    copy("begun-settled");
     // Waits for what goes on in the background.
     drop(images);
     copy("settled");
 
     let cuts = cuts.borrow();
     assert!(cuts.len() > 10, "{cuts:?}");
-    let mut torn = 0;
+    let (mut torn, mut empty) = (0, 0);
     for cut in cuts.iter() {
         let place = cut.file_name().unwrap().to_string_lossy().into_owned();
         let home = mount(cut, &cut.with_extension("mounted")).join("home");
@@ -114,11 +122,22 @@ fn cut(directory: &Path) {
                 torn += u32::from(was_there);
             }
         }
+        let record = images.store.sandbox(BEGUN).join("image.json");
+        match stack::open(&images.store, BEGUN).unwrap() {
+            Some(begun) => assert_eq!(begun, manifest, "{place}"),
+            None => {
+                assert!(!place.ends_with("settled"), "a sandbox with a record on disk is lost");
+                empty += u32::from(record.exists());
+                stack::begin(&images.store, BEGUN, &manifest).unwrap();
+                assert!(!images.store.sandbox(BEGUN).join("upper/file").exists(), "{place}");
+            }
+        }
         // The sandbox opens, with all that was synced before.
         let files = files(&images);
         assert!(all().iter().all(|(name, content)| files.get(name) == Some(content)), "{place}: {files:?}");
     }
     assert!(torn > 0, "no cut has left a snapshot to be dropped");
+    assert!(empty > 0, "no cut has left an empty record");
 }
 
 /// Mounts a file. Nothing is written back on its own for five minutes, so that only what is synced is there.
