@@ -11,7 +11,7 @@ use rustix::process::Resource;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -101,28 +101,19 @@ fn exit_status(status: libc::c_int) -> ExitStatus {
     }
 }
 
-/// Forks and executes the command; returns once it is really running.
+/// Starts the command; returns once it is really running.
 fn start(
     command: &Command,
     output: [BorrowedFd<'_>; 2],
     stdin: Option<BorrowedFd<'_>>,
 ) -> Result<libc::pid_t, Failure> {
-    let (mut failed, failing) =
-        std::io::pipe().map_err(|error| Failure::io("make a pipe in the sandbox", error))?;
-    let child = sys::fork().map_err(|error| Failure::too_many_processes(&error))?;
-    let Some(pid) = child else {
+    let mut failed = None;
+    let pid = sys::spawn(|| {
         let Err(failure) = execute(command, output, stdin);
-        let text = serde_json::to_vec(&(failure.kind, failure.message)).unwrap_or_default();
-        drop((&failing).write_all(&text));
-        sys::exit(127);
-    };
-    drop(failing);
-    let mut text = Vec::new();
-    failed.read_to_end(&mut text).map_err(|error| Failure::io("start the command", error))?;
-    match serde_json::from_slice::<(ErrorKind, String)>(&text) {
-        Ok((kind, message)) => Err(Failure { kind, message }),
-        Err(_) => Ok(pid),
-    }
+        failed = Some(failure);
+    })
+    .map_err(|error| Failure::too_many_processes(&error))?;
+    failed.map_or(Ok(pid), Err)
 }
 
 /// In the child: becomes the command.
