@@ -1,6 +1,7 @@
 //! `harvest logs`: what steps said.
 
 use super::follow::{Follower, News};
+use super::lines::Lines;
 use super::{Failure, Outcome, print_json, print_line, run_id};
 use crate::app::App;
 use crate::capability::stream::{Content, Cursor, REPORTS, StreamEntry};
@@ -41,14 +42,15 @@ pub(super) async fn logs(app: &App, arguments: &Arguments) -> Outcome {
             .is_none_or(|step| step == entry.who.step.as_str() || step == entry.who.to_string());
         asked && step
     };
+    let mut lines = Lines::default();
     if !arguments.follow {
         let mut cursor = 0;
         loop {
             let entries = app.streams().read(&id, cursor, 1_000).await?;
-            let Some((last, _)) = entries.last() else { return Ok(0) };
+            let Some((last, _)) = entries.last() else { return end(&mut lines) };
             cursor = *last;
             for (cursor, entry) in entries.iter().filter(|(_, entry)| wanted(entry)) {
-                print(&id, *cursor, entry, arguments.json)?;
+                print(&id, *cursor, entry, &mut lines, arguments.json)?;
             }
         }
     }
@@ -56,26 +58,37 @@ pub(super) async fn logs(app: &App, arguments: &Arguments) -> Outcome {
     loop {
         let news = follower.next().await?;
         if news.is_empty() {
-            return Ok(0);
+            return end(&mut lines);
         }
         for said in news {
             if let News::Said(cursor, entry) = said
                 && wanted(&entry)
             {
-                print(&id, cursor, &entry, arguments.json)?;
+                print(&id, cursor, &entry, &mut lines, arguments.json)?;
             }
         }
     }
 }
 
-fn print(run: &RunId, cursor: Cursor, entry: &StreamEntry, json: bool) -> Result<(), Failure> {
+fn print(
+    run: &RunId,
+    cursor: Cursor,
+    entry: &StreamEntry,
+    lines: &mut Lines,
+    json: bool,
+) -> Result<(), Failure> {
     if json {
         return print_json(&as_json(run, cursor, entry));
     }
-    for line in super::progress::lines(&entry.content) {
-        print_line(&format!("{} | {line}", entry.who))?;
+    lines.take(entry).iter().try_for_each(|line| print_line(&format!("{} | {line}", entry.who)))
+}
+
+/// Prints the lines that have no end.
+fn end(lines: &mut Lines) -> Outcome {
+    for (who, line) in lines.end(None) {
+        print_line(&format!("{who} | {line}"))?;
     }
-    Ok(())
+    Ok(0)
 }
 
 /// An entry as machines read it.

@@ -15,6 +15,7 @@ mod gc;
 mod graph;
 mod image;
 mod journal;
+mod lines;
 mod logs;
 mod lsp;
 mod memory;

@@ -1,6 +1,7 @@
 //! The live view of a run on stderr: one line a step on a terminal, plain lines elsewhere.
 
 use super::Talk;
+use super::lines::Lines;
 use crate::capability::stream::{Content, StreamEntry};
 use crate::engine::Ended;
 use crate::id::{RunId, StepRef};
@@ -19,6 +20,7 @@ pub(super) struct Progress {
     bars: MultiProgress,
     run: RunId,
     running: HashMap<StepRef, (ProgressBar, i64)>,
+    lines: Lines,
 }
 
 impl Progress {
@@ -26,7 +28,8 @@ impl Progress {
         let silent = json || talk.quiet;
         let live = talk.terminal && !silent;
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { talk, silent, bars: MultiProgress::with_draw_target(target), run, running: HashMap::new() }
+        let bars = MultiProgress::with_draw_target(target);
+        Self { talk, silent, bars, run, running: HashMap::new(), lines: Lines::default() }
     }
 
     pub(super) fn begin(&mut self) {
@@ -92,22 +95,39 @@ impl Progress {
         {
             return;
         }
-        let lines: Vec<String> = lines(&entry.content).collect();
         if let (true, Some((bar, _))) = (self.talk.terminal, self.running.get(&entry.who)) {
-            if let Some(last) = lines.iter().rev().find(|line| !line.trim().is_empty()) {
-                bar.set_message(last.chars().take(BESIDE_MAX).collect::<String>());
+            let last = match &entry.content {
+                Content::Text(text) => Some(text.as_str()),
+                Content::Data(data) => words(data),
+            };
+            if let Some(last) =
+                last.into_iter().flat_map(|text| text.lines().rev()).find(|line| !line.trim().is_empty())
+            {
+                bar.set_message(printable(last).chars().take(BESIDE_MAX).collect::<String>());
             }
             if self.talk.verbose == 0 {
                 return;
             }
         }
-        for line in lines {
-            self.say(&format!("  {:<16} | {line}", entry.who.to_string()));
+        for line in self.lines.take(entry) {
+            self.speaks(&entry.who, &line);
+        }
+    }
+
+    fn speaks(&self, who: &StepRef, line: &str) {
+        self.say(&format!("  {:<16} | {line}", who.to_string()));
+    }
+
+    /// Shows what steps have said without an end of line.
+    fn end_lines(&mut self, step: Option<&StepRef>) {
+        for (who, line) in self.lines.end(step) {
+            self.speaks(&who, &line);
         }
     }
 
     /// Takes the live lines away.
     pub(super) fn end(&mut self) {
+        self.end_lines(None);
         self.running.clear();
         let _ = self.bars.clear();
     }
@@ -147,6 +167,7 @@ impl Progress {
     }
 
     fn ended(&mut self, at: &StepRef, at_ms: i64, how: &str, why: &str) {
+        self.end_lines(Some(at));
         let took = self.running.remove(at).map_or(0, |(bar, since)| {
             bar.finish_and_clear();
             at_ms - since
@@ -163,22 +184,13 @@ impl Progress {
     }
 }
 
-/// The lines of an entry, as people read them: its `text` or `message` where it is an event.
-pub(super) fn lines(content: &Content) -> impl Iterator<Item = String> {
-    let text = match content {
-        Content::Text(text) => text.clone(),
-        Content::Data(data) => words(data).map_or_else(|| data.to_string(), ToOwned::to_owned),
-    };
-    text.lines().map(printable).collect::<Vec<_>>().into_iter()
-}
-
 /// What an event has to say to people.
-fn words(data: &Value) -> Option<&str> {
+pub(super) fn words(data: &Value) -> Option<&str> {
     ["text", "message"].iter().find_map(|name| data.get(name)?.as_str())
 }
 
 /// Text without the control characters that could repaint the terminal of whoever looks.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || *c == '\t').collect()
 }
 
