@@ -239,6 +239,16 @@ pub fn linear_mcp_url() -> String {
     url_from("HARVEST_LINEAR_MCP_URL", "https://mcp.linear.app/mcp")
 }
 
+/// What the MCP server of Gemini asks: `HARVEST_GEMINI_URL`, or the public one.
+pub fn gemini_url() -> String {
+    url_from("HARVEST_GEMINI_URL", "https://generativelanguage.googleapis.com")
+}
+
+/// What the MCP server of Sentry asks: `HARVEST_SENTRY_URL`, or that public host.
+pub fn sentry_url(host: &str) -> String {
+    url_from("HARVEST_SENTRY_URL", &format!("https://{host}"))
+}
+
 fn url_from(variable: &str, public: &str) -> String {
     match std::env::var(variable) {
         Ok(url) if !url.trim().is_empty() => url.trim().trim_end_matches('/').to_owned(),

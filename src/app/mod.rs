@@ -318,5 +318,9 @@ fn upstreams() -> Vec<Upstream> {
         },
         service("github-mcp", config::github_mcp_url()),
         service("linear-mcp", config::linear_mcp_url()),
+        service("gemini", config::gemini_url()),
+        service("sentry", config::sentry_url("sentry.io")),
+        service("sentry-us", config::sentry_url("us.sentry.io")),
+        service("sentry-de", config::sentry_url("de.sentry.io")),
     ]
 }

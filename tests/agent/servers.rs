@@ -1,4 +1,5 @@
-//! MCP servers: those of the image with a real browser, services elsewhere behind gateways, and those that do not come up.
+//! MCP servers: those of the image with a real browser, services elsewhere behind gateways, programs that ask
+//! such services, and those that do not come up.
 
 use crate::harness::mcp::Service;
 use crate::world::{Ended, assert_nothing_left, ended, home, named, prompt_only, run, word};
@@ -73,6 +74,64 @@ fn services_are_reached_with_keys_that_the_sandbox_never_holds() {
     assert!(!last.mentions(&github) && !last.mentions(&linear) && !last.mentions("key-of-the-operator"));
     assert!(at_github.credentials().iter().all(|sent| *sent == format!("Bearer {github}")));
     assert!(at_linear.credentials().iter().all(|sent| *sent == format!("Bearer {linear}")));
+}
+
+/// What Gemini answers, as far as its MCP server asks.
+fn gemini(path: &str) -> serde_json::Value {
+    if path.ends_with(":generateContent") {
+        let content = json!({ "role": "model", "parts": [{ "text": "gemini was asked" }] });
+        return json!({ "candidates": [{ "content": content, "finishReason": "STOP" }] });
+    }
+    let model =
+        json!({ "name": "models/gemini-2.5-flash", "supportedGenerationMethods": ["generateContent"] });
+    json!({ "models": [model] })
+}
+
+/// What Sentry answers, as far as its MCP server asks: its organisation lies in a region.
+fn sentry(path: &str) -> serde_json::Value {
+    if path.contains("/projects/") {
+        return json!([{ "id": "1", "slug": "sentry-was-asked", "name": "Sentry" }]);
+    }
+    let links = json!({ "regionUrl": "https://us.sentry.io", "organizationUrl": "https://acme.sentry.io" });
+    json!([{ "id": "1", "slug": "acme", "name": "Acme", "links": links }])
+}
+
+#[test]
+fn programs_that_insist_on_a_key_and_an_address_hold_neither() {
+    let (gemini_key, sentry_key) = (format!("AIza{}", word()), format!("sntryu_{}", word()));
+    let (at_gemini, at_sentry) = (Service::api(gemini), Service::api(sentry));
+    let file = prompt_only(
+        "insisting",
+        ", mcp: [gemini, sentry] }\n    secrets: { gemini_api_key: gemini, sentry_access_token: sentry }",
+    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    let secrets = "secrets:\n  gemini: { from: env:GEMINI_API_KEY }\n  sentry: { from: env:SENTRY_ACCESS_TOKEN }\nsandboxes:";
+    std::fs::write(&file, text.replace("sandboxes:", secrets)).unwrap();
+    let hunt =
+        "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; cat /root/.claude/*.json";
+    let api = Server::start(Script::turns([
+        Reply::tool("mcp__gemini__gemini_chat", json!({ "message": "2 + 2", "model": "gemini-2.5-flash" })),
+        Reply::tool(
+            "mcp__sentry__find_projects",
+            json!({ "organizationSlug": "acme", "regionUrl": "https://us.sentry.io" }),
+        ),
+        Reply::tool("Bash", json!({ "command": hunt, "description": "scripted" })),
+        Reply::text("Done."),
+    ]))
+    .unwrap();
+    let mut command = run(&api, "key-of-the-operator", &file, &[]);
+    command.env("GEMINI_API_KEY", &gemini_key).env("SENTRY_ACCESS_TOKEN", &sentry_key);
+    command.env("HARVEST_GEMINI_URL", at_gemini.url()).env("HARVEST_SENTRY_URL", at_sentry.url());
+    let ended = Ended::of(command);
+    assert_nothing_left(&ended.run);
+    assert_eq!(ended.code, 0, "{}", ended.said);
+    let last = api.turns().pop().unwrap();
+    assert!(last.mentions("gemini was asked") && last.mentions("sentry-was-asked"), "{}", ended.said);
+    assert!(last.mentions("GEMINI_API_KEY=held-by-the-gateway"), "the hunt saw nothing");
+    assert!(!last.mentions(&gemini_key) && !last.mentions(&sentry_key) && !ended.said.contains(&gemini_key));
+    let (gemini, sentry) = (at_gemini.credentials(), at_sentry.credentials());
+    assert!(!gemini.is_empty() && gemini.iter().all(|sent| *sent == gemini_key), "{gemini:?}");
+    assert!(!sentry.is_empty() && sentry.iter().all(|sent| *sent == format!("Bearer {sentry_key}")));
 }
 
 /// A browser opens a page of the sandbox, and the picture of it comes back to the model. `shoot` makes the call for the

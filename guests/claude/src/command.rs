@@ -11,7 +11,7 @@ pub const MCP_CONFIG: &str = "/root/.claude/mcp.json";
 /// What the image tells the agent.
 pub const AGENTS: &str = "/app/AGENTS.md";
 /// Stands where a credential would: the gateway puts the real one in its place.
-const PLACEHOLDER: &str = "held-by-the-gateway";
+pub const PLACEHOLDER: &str = "held-by-the-gateway";
 /// Milliseconds that an MCP server may take to start: one with a browser takes seconds, and the machine may be busy.
 const MCP_START_MS: &str = "60000";
 /// Times that the CLI repeats a failed API call.

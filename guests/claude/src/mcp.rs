@@ -1,6 +1,7 @@
-//! The MCP servers that a session can have: one table. Programs of the image are started by the CLI; services elsewhere are
-//! reached through gateways, which add their keys outside.
+//! The MCP servers that a session can have: one table. Programs of the image are started by the CLI; services elsewhere,
+//! and those that such a program asks, are reached through gateways, which add their keys outside.
 
+use crate::command::PLACEHOLDER;
 use serde_json::{Map, Value, json};
 
 /// A server.
@@ -25,10 +26,31 @@ pub enum Source {
         arguments: &'static [&'static str],
         /// Variables it reads, with their values; `${NAME}` is expanded by the CLI from its own environment.
         environment: &'static [(&'static str, &'static str)],
+        /// What it takes its key to, as a program of Node that asks by `fetch`: each with the address that it knows.
+        outside: &'static [(&'static str, Outside)],
     },
-    /// A service that speaks HTTP: the upstream that the host knows it by. Its key stays outside.
-    Service { upstream: &'static str },
+    /// A service that speaks HTTP. Its key stays outside.
+    Service(Outside),
 }
+
+/// A service beyond the sandbox that wants a key, which the host adds.
+pub struct Outside {
+    /// What the host knows it by.
+    pub upstream: &'static str,
+    /// The header that carries the key.
+    pub header: &'static str,
+    /// What stands before the key.
+    pub prefix: &'static str,
+}
+
+const fn bearing(upstream: &'static str) -> Outside {
+    Outside { upstream, header: "authorization", prefix: "Bearer " }
+}
+
+/// Where [`Chosen::redirection`] is kept in the sandbox.
+pub const REDIRECTION: &str = "/root/.claude/gateways.mjs";
+/// How it comes into a program of Node.
+const NODE_OPTIONS: &str = "--import=file:///root/.claude/gateways.mjs";
 
 const fn program(
     package: &'static str,
@@ -36,8 +58,9 @@ const fn program(
     command: &'static str,
     arguments: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
+    outside: &'static [(&'static str, Outside)],
 ) -> Source {
-    Source::Program { package, version, command, arguments, environment }
+    Source::Program { package, version, command, arguments, environment, outside }
 }
 
 /// All that are known. Their packages' older names for keys stand for the ones they read now.
@@ -50,6 +73,7 @@ pub const SERVERS: [Server; 8] = [
             "mcp-server-memory",
             &[],
             &[("MEMORY_FILE_PATH", "${MEMORY_FILE_PATH:-/root/.mcp-memory/memory.jsonl}")],
+            &[],
         ),
         needs: None,
     },
@@ -60,6 +84,7 @@ pub const SERVERS: [Server; 8] = [
             "2026.8.31",
             "mcp-server-filesystem",
             &["/workspace"],
+            &[],
             &[],
         ),
         needs: None,
@@ -79,6 +104,7 @@ pub const SERVERS: [Server; 8] = [
                 "--executable-path=${CHROMIUM_PATH:-/usr/bin/chromium}",
             ],
             &[],
+            &[],
         ),
         needs: None,
     },
@@ -97,14 +123,11 @@ pub const SERVERS: [Server; 8] = [
                 "--chromeArg=--no-sandbox",
             ],
             &[],
+            &[],
         ),
         needs: None,
     },
-    Server {
-        name: "github",
-        source: Source::Service { upstream: "github-mcp" },
-        needs: Some("github_token"),
-    },
+    Server { name: "github", source: Source::Service(bearing("github-mcp")), needs: Some("github_token") },
     Server {
         name: "gemini",
         source: program(
@@ -112,7 +135,11 @@ pub const SERVERS: [Server; 8] = [
             "2.6.2",
             "gemini-mcp",
             &[],
-            &[("GEMINI_API_KEY", "${GEMINI_API_KEY}")],
+            &[("GEMINI_API_KEY", PLACEHOLDER)],
+            &[(
+                "https://generativelanguage.googleapis.com",
+                Outside { upstream: "gemini", header: "x-goog-api-key", prefix: "" },
+            )],
         ),
         needs: Some("gemini_api_key"),
     },
@@ -123,18 +150,17 @@ pub const SERVERS: [Server; 8] = [
             "0.39.0",
             "sentry-mcp",
             &[],
+            &[("SENTRY_ACCESS_TOKEN", PLACEHOLDER), ("SENTRY_AUTH_TOKEN", PLACEHOLDER)],
+            // An organisation lies in one of its regions, each with an address of its own.
             &[
-                ("SENTRY_ACCESS_TOKEN", "${SENTRY_ACCESS_TOKEN}"),
-                ("SENTRY_AUTH_TOKEN", "${SENTRY_ACCESS_TOKEN}"),
+                ("https://sentry.io", bearing("sentry")),
+                ("https://us.sentry.io", bearing("sentry-us")),
+                ("https://de.sentry.io", bearing("sentry-de")),
             ],
         ),
         needs: Some("sentry_access_token"),
     },
-    Server {
-        name: "linear",
-        source: Source::Service { upstream: "linear-mcp" },
-        needs: Some("linear_api_key"),
-    },
+    Server { name: "linear", source: Source::Service(bearing("linear-mcp")), needs: Some("linear_api_key") },
 ];
 
 impl Server {
@@ -142,23 +168,22 @@ impl Server {
     pub fn command(&self) -> Option<&'static str> {
         match self.source {
             Source::Program { command, .. } => Some(command),
-            Source::Service { .. } => None,
+            Source::Service(_) => None,
         }
     }
 
     /// What the CLI is told of it. `alwaysLoad` makes the first turn wait for it: its tools would be missing otherwise.
-    fn entry(
-        &self,
-        required: bool,
-        gateway: &mut dyn FnMut(&'static str) -> Option<String>,
-    ) -> Option<Value> {
-        let mut entry = match self.source {
-            Source::Program { command, arguments, environment, .. } => {
-                let environment: Map<String, Value> =
+    fn entry(&self, required: bool, gateway: &dyn Fn(&str) -> Option<String>) -> Option<Value> {
+        let mut entry = match &self.source {
+            Source::Program { command, arguments, environment, outside, .. } => {
+                let mut environment: Map<String, Value> =
                     environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+                if !outside.is_empty() {
+                    environment.insert("NODE_OPTIONS".into(), NODE_OPTIONS.into());
+                }
                 json!({ "type": "stdio", "command": command, "args": arguments, "env": environment })
             }
-            Source::Service { upstream } => json!({ "type": "http", "url": gateway(upstream)? }),
+            Source::Service(service) => json!({ "type": "http", "url": gateway(service.upstream)? }),
         };
         if required {
             entry["alwaysLoad"] = true.into();
@@ -222,23 +247,41 @@ impl Chosen {
         all.map(|server| server.name.to_owned()).collect()
     }
 
-    /// Secret slots whose values programs of the image read from their environment.
-    pub fn slots(&self) -> impl Iterator<Item = &'static str> {
-        self.servers.iter().filter(|server| server.command().is_some()).filter_map(|server| server.needs)
-    }
-
-    /// Services with the secret slot of each.
-    pub fn services(&self) -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
-        self.servers.iter().filter_map(|server| match server.source {
-            Source::Service { upstream } => Some((upstream, server.needs)),
+    /// What is reached through gateways, with the secret slot of each.
+    pub fn outside(&self) -> impl Iterator<Item = (&'static Outside, Option<&'static str>)> {
+        let services = self.servers.iter().filter_map(|server| match &server.source {
+            Source::Service(service) => Some((service, server.needs)),
             Source::Program { .. } => None,
-        })
+        });
+        services.chain(self.redirected().map(|(server, _, outside)| (outside, server.needs)))
     }
 
-    /// The CLI's configuration. `gateway` is the address of a service, where it could be had.
-    pub fn configuration(&self, gateway: &mut dyn FnMut(&'static str) -> Option<String>) -> Value {
+    /// What programs take their keys to, with the address that they know.
+    fn redirected(&self) -> impl Iterator<Item = (&'static Server, &'static str, &'static Outside)> {
+        let of = |server: &'static Server| match server.source {
+            Source::Program { outside, .. } => outside,
+            Source::Service(_) => &[],
+        };
+        self.servers
+            .iter()
+            .flat_map(move |server| of(server).iter().map(|(origin, outside)| (*server, *origin, outside)))
+    }
+
+    /// The CLI's configuration. `gateway` is the address of an upstream, where it could be had.
+    pub fn configuration(&self, gateway: &dyn Fn(&str) -> Option<String>) -> Value {
         let entry = |server: &&Server| Some((server.name.to_owned(), server.entry(self.required, gateway)?));
         json!({ "mcpServers": self.servers.iter().filter_map(entry).collect::<Map<_, _>>() })
+    }
+
+    /// A module of JavaScript by which programs ask gateways in place of the addresses they know, `None` where none of
+    /// them would.
+    pub fn redirection(&self, gateway: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+        let addresses: Map<String, Value> = self
+            .redirected()
+            .filter_map(|(_, origin, outside)| Some((origin.to_owned(), gateway(outside.upstream)?.into())))
+            .collect();
+        let module = include_str!("gateways.mjs");
+        (!addresses.is_empty()).then(|| module.replace("GATEWAYS", &Value::Object(addresses).to_string()))
     }
 }
 
@@ -264,7 +307,7 @@ mod tests {
     fn what_is_asked_for_is_required() {
         let chosen = choose(Some(&names(&["memory"])), &[], &names(&["mcp-server-memory"])).unwrap();
         assert_eq!(chosen.required(), ["memory"]);
-        let config = chosen.configuration(&mut |_| None);
+        let config = chosen.configuration(&|_| None);
         assert_eq!(config["mcpServers"]["memory"]["alwaysLoad"], true);
     }
 
@@ -272,7 +315,7 @@ mod tests {
     fn what_is_not_asked_for_is_offered_where_it_can_be_had() {
         let installed = names(&["mcp-server-memory", "chrome-devtools-mcp", "sentry-mcp"]);
         let chosen = choose(None, &["linear_api_key"], &installed).unwrap();
-        let config = chosen.configuration(&mut |upstream| Some(format!("http://gateway/{upstream}")));
+        let config = chosen.configuration(&|upstream| Some(format!("http://gateway/{upstream}")));
         let offered: Vec<_> = config["mcpServers"].as_object().unwrap().keys().collect();
         assert_eq!(offered, ["devtools", "linear", "memory"]);
         assert_eq!(
@@ -299,9 +342,25 @@ mod tests {
         let bound = ["github_token", "linear_api_key", "gemini_api_key"];
         let chosen =
             choose(Some(&names(&["github", "linear", "gemini"])), &bound, &names(&["gemini-mcp"])).unwrap();
-        assert_eq!(chosen.slots().collect::<Vec<_>>(), ["gemini_api_key"]);
-        let services: Vec<_> = chosen.services().collect();
-        assert_eq!(services, [("github-mcp", Some("github_token")), ("linear-mcp", Some("linear_api_key"))]);
+        let outside: Vec<_> = chosen.outside().map(|(outside, slot)| (outside.upstream, slot)).collect();
+        let expected =
+            [("github-mcp", "github_token"), ("linear-mcp", "linear_api_key"), ("gemini", "gemini_api_key")];
+        assert_eq!(outside, expected.map(|(upstream, slot)| (upstream, Some(slot))));
+
+        let gateway = |upstream: &str| Some(format!("http://gateway/{upstream}"));
+        let module = chosen.redirection(&gateway).unwrap();
+        let redirected =
+            r#"const gateways = {"https://generativelanguage.googleapis.com":"http://gateway/gemini"};"#;
+        assert!(module.contains(redirected), "{module}");
+        let environment = &chosen.configuration(&gateway)["mcpServers"]["gemini"]["env"];
+        assert_eq!(*environment, json!({ "GEMINI_API_KEY": PLACEHOLDER, "NODE_OPTIONS": NODE_OPTIONS }));
+        let chosen = choose(Some(&[]), &bound, &[]).unwrap();
+        assert_eq!(chosen.redirection(&gateway), None);
+    }
+
+    #[test]
+    fn node_is_told_where_the_module_lies() {
+        assert_eq!(NODE_OPTIONS, format!("--import=file://{REDIRECTION}"));
     }
 
     #[test]
@@ -311,7 +370,7 @@ mod tests {
             Source::Program { package, version, .. } => {
                 Some((pinned["dependencies"][package].as_str()?, version))
             }
-            Source::Service { .. } => None,
+            Source::Service(_) => None,
         });
         let held: Vec<_> = held.collect();
         assert!(held.len() >= 4 && held.iter().all(|(pinned, version)| pinned == version), "{held:?}");

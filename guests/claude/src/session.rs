@@ -59,15 +59,20 @@ impl Guest for Steps {
         let secret = |wanted: &str| bound.iter().find(|(slot, _)| *slot == wanted).map(|(_, secret)| *secret);
         let servers = mcp::choose(mcp.as_deref(), &slots, &installed(sandbox)?)?;
         let required = servers.required();
-        let mut services = Vec::new();
-        for (upstream, slot) in servers.services() {
-            let credentials = slot.and_then(secret).map(|secret| bearer(secret));
-            services
-                .push((upstream, sandbox.forward(upstream, &credentials.into_iter().collect::<Vec<_>>())?));
+        let mut gateways = Vec::new();
+        for (outside, slot) in servers.outside() {
+            let key = slot.and_then(secret).map(|secret| Credential {
+                header: outside.header.into(),
+                prefix: outside.prefix.into(),
+                secret,
+            });
+            let url = sandbox.forward(outside.upstream, key.as_slice())?;
+            gateways.push((outside.upstream, url));
         }
-        let address = |wanted: &str| services.iter().find(|(upstream, _)| *upstream == wanted);
-        let configuration =
-            servers.configuration(&mut |upstream| address(upstream).map(|(_, url)| url.clone()));
+        let address = |wanted: &str| {
+            gateways.iter().find(|(upstream, _)| *upstream == wanted).map(|(_, url)| url.clone())
+        };
+        let configuration = servers.configuration(&address);
 
         if let Some(usd) = max_budget_usd {
             ledger::limit(usd);
@@ -87,6 +92,9 @@ impl Guest for Steps {
 
         let before = repository::rev_parse(sandbox, &cwd, "HEAD")?;
         prepare(sandbox, &cwd, &configuration)?;
+        if let Some(redirection) = servers.redirection(&address) {
+            sandbox.write_file(mcp::REDIRECTION, redirection.as_bytes(), 0o600)?;
+        }
         let Conversation { id: session, resumes } = conversation::find(sandbox, &cwd, resume, session_id)?;
         let call = Call {
             session: session.clone(),
@@ -98,12 +106,10 @@ impl Guest for Steps {
         };
         let gateway = gateway(sandbox, anthropic_api_key, claude_code_oauth_token)?;
         let oauth = anthropic_api_key.is_none() && claude_code_oauth_token.is_some();
-        let held: Vec<&str> = servers.slots().collect();
-        let held = bound.iter().filter(|(slot, _)| held.contains(slot));
         let process = sandbox.exec(&ExecOptions {
             command: command::arguments(&call),
             env: command::environment(&gateway, oauth),
-            secrets: held.map(|(slot, secret)| (slot.to_ascii_uppercase(), *secret)).collect(),
+            secrets: vec![],
             workdir: Some(cwd.clone()),
             stdin: true,
             tee: false,

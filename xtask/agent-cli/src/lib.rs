@@ -16,15 +16,17 @@ const MANIFEST: &str = include_str!("../npm/package.json");
 const LOCK: &str = include_str!("../npm/package-lock.json");
 /// Changed whenever the layout below does.
 const LAYOUT: &str = "2";
-/// Installations of other pins that stay in the cache, since another clone may be using them; 0.4 GB each.
+/// Installations of other pins that stay in the cache, since another clone may be using them; 0.5 GB each.
 const MAX_OTHERS_KEPT: usize = 1;
 
 /// MCP servers: the program in `bin/`, and what node runs for it below `node_modules/`.
-const SERVERS: [(&str, &str); 4] = [
+const SERVERS: [(&str, &str); 6] = [
     ("mcp-server-memory", "@modelcontextprotocol/server-memory/dist/index.js"),
     ("mcp-server-filesystem", "@modelcontextprotocol/server-filesystem/dist/index.js"),
     ("playwright-mcp", "@playwright/mcp/cli.js"),
     ("chrome-devtools-mcp", "chrome-devtools-mcp/build/src/bin/chrome-devtools-mcp.js"),
+    ("gemini-mcp", "@houtini/gemini-mcp/dist/cli.js"),
+    ("sentry-mcp", "@sentry/mcp-server/dist/index.js"),
 ];
 
 /// A complete installation, ready to be copied into an image as a directory of any name.
