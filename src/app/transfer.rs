@@ -24,10 +24,10 @@ impl From<TransferError> for AppError {
     }
 }
 
-/// Writes one run, or all of them, to `file`; `-` is stdout. `None` where there is no such run.
+/// Writes one run, or all that are whole, to `file`; `-` is stdout. `None` where there is no such run.
 ///
 /// # Errors
-/// Where the journal is damaged, the file is there and not to be replaced, or it cannot be written.
+/// Where the journal is damaged in a way that concerns more than some of its runs, the file is there and not to be replaced, or it cannot be written.
 pub async fn export(
     journal: &dyn Journal,
     run: Option<&RunId>,

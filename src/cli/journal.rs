@@ -122,13 +122,16 @@ async fn export(home: &Home, file: PathBuf, run: Option<String>, force: bool, ta
     for run in &exported.left_out {
         eprintln!("left out {run}: its import was broken off, import its file again");
     }
+    for damage in &exported.damaged {
+        eprintln!("left out: {damage}");
+    }
     if !talk.quiet {
         eprintln!("exported {} with {} events", count(exported.runs, "run"), exported.events);
         if exported.unfinished > 0 {
             eprintln!("{} of them unfinished, as they were at that moment", exported.unfinished);
         }
     }
-    Ok(u8::from(!exported.left_out.is_empty()))
+    Ok(u8::from(!exported.left_out.is_empty() || !exported.damaged.is_empty()))
 }
 
 /// Unfinished runs that are named when they come in.

@@ -2,7 +2,7 @@
 
 use super::{Failure, Outcome, print_json, print_line};
 use crate::app::App;
-use crate::journal::{RunFilter, RunRow};
+use crate::journal::{Listed, RunFilter, RunRow};
 use serde_json::json;
 
 /// What to list.
@@ -31,19 +31,17 @@ pub(super) async fn runs(app: &App, arguments: &Arguments) -> Outcome {
         state: arguments.state.clone(),
         ..RunFilter::default()
     };
-    let rows = app.journal().list(filter, arguments.limit as usize).await?;
+    let Listed { rows, damaged } = app.journal().list_whole(filter, arguments.limit as usize).await?;
     if arguments.json {
         print_json(&rows.iter().map(as_json).collect::<Vec<_>>())?;
-        return Ok(0);
-    }
-    if rows.is_empty() {
+    } else if rows.is_empty() && damaged.is_empty() {
         eprintln!("no runs yet: start one with `harvest run FILE`");
-        return Ok(0);
     }
-    for row in &rows {
-        print_row(row, arguments.cost)?;
+    if !arguments.json {
+        rows.iter().try_for_each(|row| print_row(row, arguments.cost))?;
     }
-    Ok(0)
+    damaged.iter().for_each(|damage| eprintln!("not listed: {damage}"));
+    Ok(u8::from(!damaged.is_empty()))
 }
 
 fn print_row(row: &RunRow, cost: bool) -> Result<(), Failure> {

@@ -245,6 +245,23 @@ impl fmt::Display for Damage {
     }
 }
 
+/// Rows, newest first, and what is wrong with those that are not among them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listed {
+    /// The rows.
+    pub rows: Vec<RunRow>,
+    /// Damage, of one run each.
+    pub damaged: Vec<Damage>,
+}
+
+impl Listed {
+    /// The oldest run that was looked at, `None` where there was none.
+    pub fn last(&self) -> Option<&RunId> {
+        let damaged = self.damaged.last().and_then(|damage| damage.run.as_ref());
+        self.rows.last().map(|row| &row.run).into_iter().chain(damaged).min()
+    }
+}
+
 /// Keeps the events of runs. Every operation may be called from many tasks at once.
 #[async_trait]
 pub trait Journal: Send + Sync {
@@ -270,6 +287,33 @@ pub trait Journal: Send + Sync {
 
     /// Rows, newest first; at most `limit` and [`MAX_LIMIT`].
     async fn list(&self, filter: RunFilter, limit: usize) -> Result<Vec<RunRow>, JournalError>;
+
+    /// The same without the rows that are damaged: what is wrong with each of those comes beside. Damage that cannot be
+    /// told to belong to a run is an error.
+    async fn list_whole(&self, filter: RunFilter, limit: usize) -> Result<Listed, JournalError> {
+        let (mut listed, mut filter, mut limit) = (Listed::default(), filter, limit.min(MAX_LIMIT));
+        let mut page = limit;
+        while limit > 0 {
+            match self.list(filter.clone(), page.min(limit)).await {
+                Ok(rows) => {
+                    let Some(last) = rows.last() else { break };
+                    filter.before = Some(last.run.clone());
+                    limit -= rows.len().min(limit);
+                    listed.rows.extend(rows);
+                }
+                // The rows before a damaged one come one at a time, until it is the next.
+                Err(JournalError::Damaged(Damage { run: Some(_), .. })) if page > 1 => page = 1,
+                Err(JournalError::Damaged(damage)) => {
+                    let Some(run) = damage.run.clone() else { return Err(JournalError::Damaged(damage)) };
+                    filter.before = Some(run);
+                    listed.damaged.push(damage);
+                    page = limit;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(listed)
+    }
 
     /// Runs that have not ended with the number of their last event, by id, those behind `after`; at most `limit` and
     /// [`MAX_LIMIT`].

@@ -3,7 +3,7 @@
 use super::line::{self, End};
 use super::{IMPORTING, TransferError};
 use crate::id::RunId;
-use crate::journal::{Journal, JournalError, MAX_LIMIT, RunFilter, RunRow};
+use crate::journal::{Damage, Journal, JournalError, MAX_LIMIT, RunFilter, RunRow};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 
@@ -23,12 +23,16 @@ pub struct Exported {
     pub unfinished: u64,
     /// Runs left out because they are here only in part: their import was broken off.
     pub left_out: Vec<RunId>,
+    /// What is damaged, of each run that was left out for it.
+    pub damaged: Vec<Damage>,
 }
 
-/// Writes one run, or all of them, newest first. Runs that begin meanwhile are not among them.
+/// Writes one run, or all of them, newest first. Runs that begin meanwhile are not among them, nor are those that are
+/// damaged: what is whole can leave a journal that is not. To know that before a line of a run is written, each is read
+/// twice.
 ///
 /// # Errors
-/// Where there is no such run, the journal is damaged, or `to` takes no more.
+/// Where the one run is damaged, damage cannot be told to belong to a run, or `to` takes no more.
 pub async fn export(
     journal: &dyn Journal,
     run: Option<&RunId>,
@@ -44,11 +48,16 @@ pub async fn export(
         None => {
             let mut filter = RunFilter::default();
             loop {
-                let rows = journal.list(filter.clone(), MAX_LIMIT).await?;
-                let Some(last) = rows.last() else { break };
-                filter.before = Some(last.run.clone());
-                for row in rows {
-                    one(journal, row, &mut out).await?;
+                let listed = journal.list_whole(filter.clone(), MAX_LIMIT).await?;
+                let Some(last) = listed.last() else { break };
+                filter.before = Some(last.clone());
+                out.exported.damaged.extend(listed.damaged);
+                for row in listed.rows {
+                    match read(journal, &row.run).await {
+                        Ok(()) => one(journal, row, &mut out).await?,
+                        Err(JournalError::Damaged(damage)) => out.exported.damaged.push(damage),
+                        Err(error) => return Err(error.into()),
+                    }
                 }
             }
         }
@@ -58,6 +67,15 @@ pub async fn export(
     out.to.write_all(&line::end(end)?)?;
     out.to.flush()?;
     Ok(Some(out.exported))
+}
+
+/// Reads a run whole, to see that it can be.
+async fn read(journal: &dyn Journal, run: &RunId) -> Result<(), JournalError> {
+    let mut after = 0;
+    while let Some(last) = journal.read(run, after, PAGE).await?.last() {
+        after = last.seq;
+    }
+    Ok(())
 }
 
 /// Writes a run: its records, then the row that they belong to.

@@ -1,6 +1,8 @@
 //! Damaged files: an error that says what is lost, never wrong data.
 
 use super::*;
+use crate::journal::MemoryJournal;
+use crate::journal::transfer::{export, import};
 
 /// Runs in the journal that is damaged, and events in each.
 const RUNS: u64 = 30;
@@ -52,6 +54,32 @@ async fn records_that_were_tampered_with_are_named() {
 }
 
 #[tokio::test]
+async fn runs_that_are_whole_leave_a_journal_that_is_not() {
+    let home = tempfile::tempdir().unwrap();
+    filled(home.path()).await;
+    let change = format!(
+        "UPDATE events SET payload = x'00' WHERE run = '{}' AND seq = 9;
+         UPDATE runs SET state = 'failed' WHERE run IN ('{}', '{}')",
+        id(3),
+        id(RUNS - 1),
+        id(7),
+    );
+    Connection::open(home.path().join(FILE)).unwrap().execute_batch(&change).unwrap();
+    let journal = SqliteJournal::open(home.path()).unwrap();
+    let mut file = Vec::new();
+    let exported = export(&journal, None, &mut file).await.unwrap().unwrap();
+    assert_eq!((exported.runs, exported.events), (RUNS - 3, (RUNS - 3) * EVENTS));
+    let damaged: Vec<_> = exported.damaged.iter().map(|damage| (damage.run.clone(), damage.seq)).collect();
+    assert_eq!(damaged, [(Some(id(RUNS - 1)), None), (Some(id(7)), None), (Some(id(3)), Some(9))]);
+
+    let elsewhere = MemoryJournal::default();
+    let imported = import(&elsewhere, &mut &*file, &mut |_, _| {}).await.unwrap();
+    assert_eq!(imported.imported, RUNS - 3);
+    assert_eq!(elsewhere.read(&id(4), 0, 100).await.unwrap(), records(&id(4), 1, EVENTS));
+    assert_eq!(elsewhere.row(&id(3)).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn records_before_the_damage_are_still_read() {
     let home = tempfile::tempdir().unwrap();
     filled(home.path()).await;
@@ -78,6 +106,15 @@ async fn a_damaged_row_takes_no_append_and_can_be_deleted() {
     };
     assert!(matches!(append(id(3)).await, Err(JournalError::Damaged(_))));
     assert!(journal.list(RunFilter::default(), 100).await.unwrap_err().to_string().contains(id(3).as_str()));
+    // One row hides no other.
+    for limit in [RUNS as usize + 10, RUNS as usize - 4, 1] {
+        let listed = journal.list_whole(RunFilter::default(), limit).await.unwrap();
+        let runs: Vec<RunId> = listed.rows.into_iter().map(|row| row.run).collect();
+        let others = (0..RUNS).rev().map(id).filter(|run| *run != id(3));
+        assert_eq!(runs, others.take(limit).collect::<Vec<_>>());
+        let damaged: Vec<_> = listed.damaged.into_iter().map(|damage| damage.run).collect();
+        assert_eq!(damaged, if limit > RUNS as usize { vec![Some(id(3))] } else { vec![] });
+    }
     append(id(20)).await.unwrap();
     journal.delete(&[id(3)]).await.unwrap();
     assert!(journal.verify().await.unwrap().is_whole());
