@@ -3,7 +3,7 @@
 
 use super::allow_list::{AllowList, WEB_PORTS};
 use super::sandbox::Credential;
-use super::{CapabilityError, Result};
+use super::{CapabilityError, Result, http_client};
 use crate::step::ErrorKind;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -135,16 +135,13 @@ async fn resolve(host: &str, port: u16, allowed: &AllowList) -> Result<Vec<Socke
 
 /// A client that connects to these addresses and no others, whatever name it is given.
 fn client(addresses: Vec<SocketAddr>) -> Result<reqwest::Client> {
-    // Fails where someone has installed one already, which is as good.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .dns_resolver(Arc::new(Pinned(addresses)))
-        .connect_timeout(CONNECT_LIMIT)
-        .timeout(TIME_LIMIT)
-        .build()
-        .map_err(|error| CapabilityError::new(ErrorKind::UNAVAILABLE, format!("cannot prepare TLS: {error}")))
+    http_client::build(
+        http_client::builder()
+            .no_proxy()
+            .dns_resolver(Arc::new(Pinned(addresses)))
+            .connect_timeout(CONNECT_LIMIT)
+            .timeout(TIME_LIMIT),
+    )
 }
 
 struct Pinned(Vec<SocketAddr>);
@@ -161,9 +158,7 @@ fn failed(host: &str, error: reqwest::Error) -> CapabilityError {
     let kind =
         if error.is_timeout() && !error.is_connect() { ErrorKind::TIMED_OUT } else { ErrorKind::NETWORK };
     let error = error.without_url();
-    let cause = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-    let cause = cause.map(ToString::to_string).unwrap_or_default();
-    CapabilityError::new(kind, format!("cannot send to {host}: {cause}"))
+    CapabilityError::new(kind, format!("cannot send to {host}: {}", http_client::cause(&error)))
 }
 
 #[cfg(test)]

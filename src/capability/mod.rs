@@ -5,6 +5,7 @@ pub mod artifact;
 pub mod conversation;
 pub mod git;
 pub mod http;
+mod http_client;
 pub mod mask;
 pub mod meter;
 pub mod modal;

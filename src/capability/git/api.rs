@@ -5,7 +5,7 @@ use super::address::{Address, Location};
 use super::settings::Settings;
 use super::{Answer, Method};
 use crate::capability::secret::Secret;
-use crate::capability::{CapabilityError, Result};
+use crate::capability::{CapabilityError, Result, http_client};
 use crate::step::ErrorKind;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -122,19 +122,14 @@ impl Api {
         let slow = error.is_timeout() && !error.is_connect();
         let kind = if slow { ErrorKind::TIMED_OUT } else { ErrorKind::NETWORK };
         let error = error.without_url();
-        let cause =
-            std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-        let cause = cause.map(ToString::to_string).unwrap_or_default();
+        let cause = http_client::cause(&error);
         CapabilityError::new(kind, format!("cannot ask the API of {}: {cause}", self.host))
     }
 }
 
 /// A client that trusts what git trusts.
 fn client(settings: &Settings) -> Result<reqwest::Client> {
-    // Fails where someone has installed one already, which is as good.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let mut builder = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
+    let mut builder = http_client::builder()
         .user_agent(concat!("harvest/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_LIMIT)
         .timeout(TIME_LIMIT);
@@ -151,9 +146,7 @@ fn client(settings: &Settings) -> Result<reqwest::Client> {
         })?;
         builder = builder.tls_certs_merge(certificates);
     }
-    builder
-        .build()
-        .map_err(|error| CapabilityError::new(ErrorKind::UNAVAILABLE, format!("cannot prepare TLS: {error}")))
+    http_client::build(builder)
 }
 
 /// The header with the token, marked so that no log shows it.

@@ -1,7 +1,7 @@
 //! Blocks of volumes, which pass over HTTP to addresses that the control plane gives out.
 
 use super::channel::is_loopback;
-use crate::capability::{CapabilityError, Result};
+use crate::capability::{CapabilityError, Result, http_client};
 use crate::step::ErrorKind;
 use bytes::Bytes;
 use reqwest::{Response, Url};
@@ -22,14 +22,7 @@ pub(crate) struct Blocks(reqwest::Client);
 
 impl Blocks {
     pub(super) fn new() -> Result<Self> {
-        // One per process is enough; whoever comes second finds it installed.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(LIMIT)
-            .build()
-            .map_err(|error| CapabilityError::new(ErrorKind::OTHER, format!("cannot use TLS: {error}")))?;
-        Ok(Self(client))
+        Ok(Self(http_client::build(http_client::builder().timeout(LIMIT))?))
     }
 
     /// Hands a block over and returns the receipt.

@@ -1,7 +1,7 @@
 //! What went wrong with a call, before anybody says what it was made for.
 
 use super::retry;
-use crate::capability::CapabilityError;
+use crate::capability::{CapabilityError, http_client};
 use crate::step::ErrorKind;
 use std::fmt::Display;
 use std::time::Duration;
@@ -89,9 +89,5 @@ impl From<Status> for Fault {
 
 /// What began it: of a broken connection, the outer errors say nothing.
 pub(super) fn root(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    format!("the connection failed: {deepest}")
+    format!("the connection failed: {}", http_client::cause(error))
 }

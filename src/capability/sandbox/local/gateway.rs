@@ -7,7 +7,7 @@ use super::listener::Listener;
 use super::metered::{self, Metered};
 use crate::capability::meter::{Account, Charge};
 use crate::capability::sandbox::Credential;
-use crate::capability::{CapabilityError, Result};
+use crate::capability::{CapabilityError, Result, http_client};
 use crate::step::ErrorKind;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
@@ -65,15 +65,7 @@ pub(super) struct Route {
 
 impl Gateways {
     pub(in crate::capability::sandbox) fn new(upstreams: Vec<Upstream>) -> Result<Self> {
-        // Fails where someone has installed one already, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_LIMIT)
-            .build()
-            .map_err(|error| {
-                CapabilityError::new(ErrorKind::UNAVAILABLE, format!("cannot prepare TLS: {error}"))
-            })?;
+        let client = http_client::build(http_client::builder().connect_timeout(CONNECT_LIMIT))?;
         Ok(Self { upstreams: Arc::new(upstreams), client })
     }
 

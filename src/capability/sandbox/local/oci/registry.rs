@@ -6,7 +6,7 @@ use super::layout::check;
 use super::login::{self, Challenge, Found, Token};
 use super::reference::{Reference, is_loopback};
 use super::{invalid, too_large};
-use crate::capability::{CapabilityError, Result};
+use crate::capability::{CapabilityError, Result, http_client};
 use crate::id::Digest;
 use crate::step::ErrorKind;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -70,9 +70,7 @@ impl Registry {
         let here = is_loopback(name);
         let plain_http = plain_http || here;
         let scheme = if plain_http { "http" } else { "https" };
-        // Fails where someone has installed one already, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut builder = reqwest::Client::builder()
+        let mut builder = http_client::builder()
             .user_agent(concat!("harvest/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(SILENCE_LIMIT)
@@ -85,9 +83,7 @@ impl Registry {
         if here {
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|error| {
-            CapabilityError::new(ErrorKind::UNAVAILABLE, format!("cannot prepare TLS: {error}"))
-        })?;
+        let client = http_client::build(builder)?;
         let base = format!("{scheme}://{host}/v2/{}", reference.repository);
         Ok(Self { client, reference, base, plain_http, found, authorization: Mutex::default() })
     }
@@ -339,9 +335,7 @@ impl Registry {
     /// An error of the connection, without the URL: a redirect's may be what lets one in.
     fn broken(&self, error: reqwest::Error) -> Trouble {
         let error = error.without_url();
-        let last =
-            std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-        let cause = last.map(ToString::to_string).unwrap_or_default();
+        let cause = http_client::cause(&error);
         if error.is_redirect() {
             return Trouble::Final(
                 self.error(ErrorKind::INVALID, &format!("redirects where it must not: {cause}")),
