@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// The boot in which an image was made that is not synced yet.
 const BOOT: &str = "user.harvest.boot";
@@ -114,6 +115,20 @@ pub(super) struct Shared {
 }
 
 impl Background {
+    /// Does `work` after a while, or once nobody waits for it any more.
+    pub(super) fn start_later(&self, name: &str, after: Duration, work: impl FnOnce() + Send + 'static) {
+        let due = Instant::now() + after;
+        self.start(name, move |shared| {
+            while !shared.stop.load(Ordering::Relaxed) {
+                match due.saturating_duration_since(Instant::now()) {
+                    Duration::ZERO => break,
+                    left => std::thread::park_timeout(left),
+                }
+            }
+            work();
+        });
+    }
+
     /// Does `work` on a thread of its own. Where none can be made, it is left to the next process.
     pub(super) fn start(&self, name: &str, work: impl FnOnce(&Shared) + Send + 'static) {
         let shared = self.shared.clone();
@@ -136,6 +151,7 @@ impl Drop for Background {
         for thread in std::mem::take(threads) {
             // The last to let go may be one of them.
             if thread.thread().id() != own {
+                thread.thread().unpark();
                 drop(thread.join());
             }
         }

@@ -16,6 +16,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Name of the image that is this machine's own userland.
 pub(in crate::capability::sandbox) const HOST: &str = "host";
@@ -92,6 +93,9 @@ impl Manifest {
 fn failed(doing: &str, error: &io::Error) -> CapabilityError {
     CapabilityError::io(format!("{doing} an image"), error)
 }
+
+/// How long the record of a new sandbox may not be on disk.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
 
 /// The images of a home.
 #[derive(Clone, Debug)]
@@ -255,10 +259,11 @@ impl Images {
         });
     }
 
-    /// Has the record of a new sandbox synced, and waits for nothing.
+    /// Has the record of a new sandbox synced, and waits for nothing. Not at once: the kernel lets whoever makes files in the
+    /// same directories wait for a sync, and many a sandbox is gone before.
     pub(super) fn settle_sandbox(&self, id: &str) {
         let (store, id) = (self.store.clone(), id.to_owned());
-        self.background.start("sandbox-sync", move |_| {
+        self.background.start_later("sandbox-sync", SETTLE_AFTER, move || {
             if let Err(error) = stack::settle(&store, &id) {
                 tracing::warn!(sandbox = id, "what it is made from could not be synced: {error}");
             }

@@ -71,6 +71,7 @@ pub(super) fn settle(store: &Store, id: &str) -> io::Result<()> {
 }
 
 /// Keeps what a sandbox is made from beside its files.
+#[cfg(feature = "docker")]
 pub(in crate::capability::sandbox) fn record(store: &Store, id: &str, manifest: &Manifest) -> Result<()> {
     serde_json::to_vec(manifest)
         .map_err(io::Error::from)

@@ -65,8 +65,22 @@ fn finish(result: Result<(), Failure>, boot: &OwnedFd, signals: &OwnedFd) -> ! {
 fn wait_for_ids(gate: &OwnedFd) -> Result<(), Failure> {
     match wire::receive::<()>(gate.as_fd()) {
         Ok(Some(_)) => Ok(()),
-        _ => Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up")),
+        _ => Err(launcher_ended()),
     }
+}
+
+/// Waits until the launcher has put this process into its groups, and sees that it still lives: one that had ended before
+/// this process was tied to it will not end the sandbox.
+pub(super) fn wait_for_groups(gate: &OwnedFd) -> Result<(), Failure> {
+    match wire::receive::<()>(gate.as_fd()) {
+        // The launcher holds the other end for as long as it lives, and says no more.
+        Ok(Some(_)) if !sys::poll([gate.as_fd()], 0)[0] => Ok(()),
+        _ => Err(launcher_ended()),
+    }
+}
+
+fn launcher_ended() -> Failure {
+    Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up")
 }
 
 /// Executes this binary once more, from a read-only mount. Comes back only to say why not.
@@ -87,8 +101,9 @@ fn build(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
     let step = |doing: &'static str| move |error: std::io::Error| Failure::io(doing, error);
     // Opened while still the host's user: the state directory is closed to the ids of the sandbox.
     let tree = mounts::Tree::open(plan)?;
-    settle(plan, gate)?;
+    settle(plan)?;
     tree.build(plan)?;
+    wait_for_groups(gate)?;
     sys::limit_resource(libc::RLIMIT_CORE, 0).map_err(step("switch off core dumps"))?;
     sys::new_session();
     sys::limit_capabilities(CAPABILITIES).map_err(step("give up capabilities"))?;
@@ -100,7 +115,7 @@ fn build(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
 
 /// Makes the new namespaces the sandbox's own: its ids, its loopback, its name, its limit of processes, and its end with
 /// the launcher.
-pub(super) fn settle(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn settle(plan: &Plan) -> Result<(), Failure> {
     let step = |doing: &'static str| move |error: std::io::Error| Failure::io(doing, error);
     if plan.ids == Ids::Range {
         sys::become_user(0, 0, &[]).map_err(step("take on the ids of the sandbox"))?;
@@ -108,10 +123,6 @@ pub(super) fn settle(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
     // Only now: changing ids clears the setting.
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
         .map_err(step("tie the sandbox to its launcher"))?;
-    // The launcher holds the other end for as long as it lives.
-    if sys::poll([gate.as_fd()], 0)[0] {
-        return Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up"));
-    }
     sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(step("hide the init process"))?;
     if plan.isolate_network {
         sys::raise_loopback().map_err(step("raise the loopback interface"))?;

@@ -11,9 +11,13 @@ use super::{Failure, init, sys};
 use crate::step::ErrorKind;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 /// Exit code of a launcher that was started by hand or whose host is gone.
 const NOT_FOR_PEOPLE: i32 = 64;
+
+/// How much sooner than others, in thousandths of the machine's memory.
+const OOM_SCORE: &str = "500";
 
 /// Runs the launcher on the socket at standard input and returns its exit code.
 pub(super) fn run() -> i32 {
@@ -39,6 +43,8 @@ pub(super) fn run() -> i32 {
         Err(_) => return NOT_FOR_PEOPLE,
     };
     sys::close_on_exec();
+    // Out of memory, the kernel should end what runs in a sandbox before anything of the host. All of it inherits this.
+    drop(fs::write("/proc/self/oom_score_adj", OOM_SCORE));
     match launch(&plan, &lock, &details, &boot, &signals) {
         Ok((pid, _alive)) => wait(pid, signals.as_fd()),
         Err(failure) => {
@@ -54,8 +60,8 @@ pub(super) fn run() -> i32 {
     0
 }
 
-/// Starts the init process and lets it go on once its ids are mapped. It sees by the returned socket whether the launcher
-/// still lives.
+/// Starts the init process, lets it go on once its ids are mapped, and serve once it is in its groups. It sees by the
+/// returned socket whether the launcher still lives.
 fn launch(
     plan: &Plan,
     lock: &fs::File,
@@ -79,18 +85,26 @@ fn launch(
         init::begin(plan, [boot, &gate, signals, details]);
     };
     drop(gate);
-    let noted = holder::note(lock, pid).map_err(|error| Failure::io("note the init process", error));
-    let joined = plan.cgroups.iter().try_for_each(|cgroup| {
-        fs::write(cgroup, pid.to_string()).map_err(|error| Failure::io("join the sandbox's cgroup", error))
-    });
-    let mapped = noted.and(joined).and_then(|()| map_ids(pid, plan.ids)).and_then(|()| {
-        wire::send(go.as_fd(), &(), &[]).map_err(|error| Failure::io("start the init process", error))
-    });
-    if let Err(failure) = mapped {
+    let tell =
+        || wire::send(go.as_fd(), &(), &[]).map_err(|error| Failure::io("start the init process", error));
+    let started = holder::note(lock, pid)
+        .map_err(|error| Failure::io("note the init process", error))
+        .and_then(|()| map_ids(pid, plan.ids))
+        .and_then(|()| tell())
+        // The kernel takes its time, in which the file tree is built. Nothing else runs before both are done.
+        .and_then(|()| join(pid, &plan.cgroups))
+        .and_then(|()| tell());
+    if let Err(failure) = started {
         sys::signal(pid, libc::SIGKILL);
         return Err(failure);
     }
     Ok((pid, go))
+}
+
+fn join(pid: libc::pid_t, cgroups: &[PathBuf]) -> Result<(), Failure> {
+    cgroups.iter().try_for_each(|cgroup| {
+        fs::write(cgroup, pid.to_string()).map_err(|error| Failure::io("join the sandbox's cgroup", error))
+    })
 }
 
 fn map_ids(pid: libc::pid_t, ids: Ids) -> Result<(), Failure> {
