@@ -34,6 +34,15 @@ async fn a_command_gets_three_streams_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn out_of_memory_sandboxes_go_before_the_host() {
+    let provider = local();
+    let sandbox = open(&*provider).await;
+    let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    let inside: i32 = output(&*sandbox, "cat /proc/self/oom_score_adj").await.trim().parse().unwrap();
+    assert!(inside == 500 && own < inside, "{own} here, {inside} inside");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_commands_run_at_once() {
     let provider = local();
     let sandbox = open(&*provider).await;

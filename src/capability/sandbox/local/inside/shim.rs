@@ -135,8 +135,6 @@ fn execute(
         sys::place(fd, number).map_err(|error| Failure::io("connect the streams", error))?;
     }
     sys::close_on_exec();
-    // Out of memory, the kernel should end what runs in a sandbox before anything of the host.
-    drop(fs::write("/proc/self/oom_score_adj", "500"));
     let workdir = command.workdir.as_deref().unwrap_or("/");
     std::env::set_current_dir(workdir).map_err(|error| {
         let failure = Failure::io(format!("enter the working directory {workdir} in the sandbox"), error);
