@@ -1,6 +1,7 @@
 //! Blocks of volumes, which pass over HTTP to addresses that the control plane gives out.
 
 use super::channel::is_loopback;
+use super::clock::Clock;
 use crate::capability::{CapabilityError, Result, http_client};
 use crate::step::ErrorKind;
 use bytes::Bytes;
@@ -18,18 +19,21 @@ const LIMIT: Duration = Duration::from_secs(60);
 const RECEIPT_LIMIT: usize = 64 << 10;
 
 /// Moves blocks.
-pub(crate) struct Blocks(reqwest::Client);
+pub(crate) struct Blocks {
+    client: reqwest::Client,
+    clock: Clock,
+}
 
 impl Blocks {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self(http_client::build(http_client::builder().timeout(LIMIT))?))
+    pub(super) fn new(clock: Clock) -> Result<Self> {
+        Ok(Self { client: http_client::build(http_client::builder().timeout(LIMIT))?, clock })
     }
 
     /// Hands a block over and returns the receipt.
     pub(crate) async fn put(&self, url: &str, block: Bytes) -> Result<Bytes> {
         let url = checked(url)?;
         self.attempts("hand a block of a volume over", RECEIPT_LIMIT, || {
-            self.0.put(url.clone()).body(block.clone())
+            self.client.put(url.clone()).body(block.clone())
         })
         .await
     }
@@ -37,7 +41,7 @@ impl Blocks {
     /// Fetches a block of at most this many bytes.
     pub(crate) async fn get(&self, url: &str, limit: usize) -> Result<Bytes> {
         let url = checked(url)?;
-        self.attempts("fetch a block of a volume", limit, || self.0.get(url.clone())).await
+        self.attempts("fetch a block of a volume", limit, || self.client.get(url.clone())).await
     }
 
     async fn attempts(
@@ -57,7 +61,7 @@ impl Blocks {
                 return Err(CapabilityError::new(ErrorKind::UNAVAILABLE, message));
             }
             attempt += 1;
-            tokio::time::sleep(PAUSE).await;
+            self.clock.pause(PAUSE).await;
         }
     }
 

@@ -3,6 +3,7 @@
 use super::blocks::Blocks;
 use super::calls::{Call, Streamed};
 use super::channel;
+use super::clock::Clock;
 use super::fault::Fault;
 use super::key::Key;
 use super::messages::client as api;
@@ -35,7 +36,7 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    patience: Duration,
+    clock: Clock,
     channel: OnceCell<Channel>,
     tokens: Tokens,
     blocks: Blocks,
@@ -66,17 +67,20 @@ impl Client {
     /// # Errors
     /// Where this machine's trusted certificates cannot be used.
     pub fn new(settings: Settings) -> CapabilityResult<Self> {
-        Self::with_patience(settings, PATIENCE)
+        Self::with_clock(settings, Clock::default())
     }
 
-    /// A client that waits for as long as this for servers that are out of reach.
-    pub(crate) fn with_patience(settings: Settings, patience: Duration) -> CapabilityResult<Self> {
+    /// The same, with pauses by another clock than the machine's.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn with_clock(settings: Settings, clock: Clock) -> CapabilityResult<Self> {
         Ok(Self(Arc::new(Inner {
             settings,
-            patience,
             channel: OnceCell::new(),
             tokens: Tokens::default(),
-            blocks: Blocks::new()?,
+            blocks: Blocks::new(clock.clone())?,
+            clock,
             app: OnceCell::new(),
             builder: OnceCell::new(),
         })))
@@ -92,9 +96,9 @@ impl Client {
         &self.0.blocks
     }
 
-    /// How long servers may be out of reach.
-    pub(crate) fn patience(&self) -> Duration {
-        self.0.patience
+    /// By what pauses are taken.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
     }
 
     /// Checks credentials and reach; returns the version of the server's image builder.
@@ -167,7 +171,7 @@ impl Client {
                 continue;
             }
             match tries.pause_after(&status, self.settings().throttle_limit) {
-                Ok(pause) => tokio::time::sleep(pause).await,
+                Ok(pause) => self.clock().pause(pause).await,
                 Err(throttled) => return Err(Fault { throttled, ..self.fault(status) }),
             }
         }

@@ -1,13 +1,12 @@
 //! The end of a sandbox, watched from the moment it is there: whatever waits for something in it waits for this as well.
 
-use super::client::{Client, Options};
+use super::client::{Client, Options, PATIENCE};
 use super::fault::Fault;
 use super::messages::client as api;
 use api::generic_result::GenericStatus;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tonic::Code;
 
 /// How long the server may keep one question open, and how long we wait for its answer.
@@ -64,16 +63,17 @@ impl Drop for Ending {
 }
 
 async fn wait(client: &Client, sandbox: &str, sandbox_token: Option<String>) -> Ended {
-    let mut answered = Instant::now();
+    let clock = client.clock();
+    let mut answered = clock.now();
     loop {
         match poll(client, sandbox, sandbox_token.clone(), POLL).await {
             Ok(Some(result)) => return Ended::With(result),
-            Ok(None) => answered = Instant::now(),
+            Ok(None) => answered = clock.now(),
             Err(fault) if fault.code == Code::NotFound => return Ended::Unknown,
-            Err(fault) if answered.elapsed() >= client.patience() => {
+            Err(fault) if clock.now() - answered >= PATIENCE => {
                 return Ended::Unreachable(fault.message);
             }
-            Err(_) => tokio::time::sleep(PAUSE).await,
+            Err(_) => clock.pause(PAUSE).await,
         }
     }
 }

@@ -67,7 +67,7 @@ impl Output {
                 return Err(fault);
             }
             self.failures += 1;
-            tokio::time::sleep(ROUTER.pause(self.failures)).await;
+            self.router.clock().pause(ROUTER.pause(self.failures)).await;
         }
     }
 

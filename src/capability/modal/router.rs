@@ -2,12 +2,12 @@
 
 use super::calls::{Call, Streamed};
 use super::channel;
-use super::client::{Client, Options, open_stream, secret, unary};
+use super::client::{Client, Options, PATIENCE, open_stream, secret, unary};
+use super::clock::Clock;
 use super::fault::Fault;
 use super::messages::client as api;
 use super::retry::ROUTER;
 use std::time::Duration;
-use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -54,6 +54,11 @@ impl Router {
         Self { client, sandbox, sandbox_token, place }
     }
 
+    /// By what pauses are taken.
+    pub(super) fn clock(&self) -> &Clock {
+        self.client.clock()
+    }
+
     /// Makes a call until it is answered or nothing more is to be hoped for.
     pub(crate) async fn call<C: Call>(&self, request: &C, limit: Duration) -> Result<C::Answer, Fault> {
         let (mut attempt, mut stale) = (0, None);
@@ -73,7 +78,7 @@ impl Router {
                 return Err(fault);
             }
             attempt += 1;
-            tokio::time::sleep(ROUTER.pause(attempt)).await;
+            self.clock().pause(ROUTER.pause(attempt)).await;
         }
     }
 
@@ -149,12 +154,13 @@ impl Router {
             // A server elsewhere has no business on this machine.
             return Err(Fault::new(Code::PermissionDenied, format!("the router {url} is this machine")));
         }
-        let end = Instant::now() + self.client.patience();
+        let clock = self.clock();
+        let end = clock.now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
             match channel::open(url).await {
-                Err(fault) if fault.is_passing() && Instant::now() + pause < end => {
-                    tokio::time::sleep(pause).await;
+                Err(fault) if fault.is_passing() && clock.now() + pause < end => {
+                    clock.pause(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 connected => return connected,

@@ -4,7 +4,7 @@ use super::client::{Client, Options};
 use super::messages::client as api;
 use super::messages::task_command_router as router;
 use super::scripted::{Answer, Asked, Scripted, one};
-use super::{Ended, Ending, Identity, Key, Output, Router, Settings, Source};
+use super::{Clock, Ended, Ending, Identity, Key, Output, Router, Settings, Source};
 use crate::capability::secret::Secret;
 use base64::Engine as _;
 use bytes::Bytes;
@@ -13,9 +13,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Code;
-
-/// How long a test's servers may be out of reach.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 fn settings(server: &Scripted) -> Settings {
     Settings {
@@ -35,7 +32,7 @@ fn settings(server: &Scripted) -> Settings {
 }
 
 fn client(server: &Scripted) -> Client {
-    Client::with_patience(settings(server), PATIENCE).expect("a client")
+    Client::with_clock(settings(server), Clock::of_pauses()).expect("a client")
 }
 
 fn app() -> api::AppGetOrCreateRequest {
@@ -168,12 +165,29 @@ async fn a_throttled_call_waits_without_counting_up_to_the_cap() {
 
     let server = Scripted::start(|_| throttled(59.0)).await;
     let capped = Settings { throttle_limit: Duration::from_secs(58), ..settings(&server) };
-    let client = Client::with_patience(capped, PATIENCE).expect("a client");
+    let client = Client::with_clock(capped, Clock::of_pauses()).expect("a client");
     let fault = client.call(&app(), Options::default()).await.expect_err("too long");
     assert_eq!(server.asked("AppGetOrCreate").len(), 1);
     let error = fault.explain("make an app");
     assert_eq!(error.kind.as_str(), "rate-limited");
     insta::assert_snapshot!(error.message, @"cannot make an app: Modal asked to wait for more than 58 s in all: slow down; try again later, or set MODAL_MAX_THROTTLE_WAIT to more seconds");
+}
+
+#[tokio::test]
+async fn a_call_that_is_throttled_for_a_minute_is_one_call() {
+    let server = Scripted::start(|asked| match asked.before {
+        0..6 => throttled(10.0),
+        _ => one(api::AppGetOrCreateResponse { app_id: "ap-1".into(), handle_metadata: None }),
+    })
+    .await;
+    let clock = Clock::of_pauses();
+    let client = Client::with_clock(settings(&server), clock.clone()).expect("a client");
+    client.call(&app(), Options::default()).await.expect("answered at last");
+    assert_eq!(clock.now(), Duration::from_secs(60));
+    let asked = server.asked("AppGetOrCreate");
+    let key = asked[0].header("x-idempotency-key");
+    assert!(!key.is_empty() && asked.iter().all(|asked| asked.header("x-idempotency-key") == key));
+    assert!(asked.iter().all(|asked| asked.header("x-retry-attempt") == "0"));
 }
 
 #[tokio::test]

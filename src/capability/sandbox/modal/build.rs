@@ -337,7 +337,7 @@ impl Inner {
                     if !fault.is_passing() || failures == JOIN_FAILURES {
                         return Err(fault.explain("follow the build of an image"));
                     }
-                    tokio::time::sleep(JOIN_PAUSE).await;
+                    self.client.clock().pause(JOIN_PAUSE).await;
                 }
             }
         }

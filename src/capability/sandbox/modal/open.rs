@@ -210,7 +210,7 @@ impl Inner {
             if let Some(result) = answer.task_result {
                 return Err(remote::lost(id, &Ended::With(result)));
             }
-            tokio::time::sleep(PLACE_PAUSE).await;
+            self.client.clock().pause(PLACE_PAUSE).await;
         }
     }
 

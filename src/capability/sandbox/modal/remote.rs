@@ -155,7 +155,7 @@ impl Remote {
                     Err(fault) if fault.is_passing() => {}
                     Err(fault) => return Err(fault),
                 }
-                tokio::time::sleep(WAIT_PAUSE).await;
+                self.client.clock().pause(WAIT_PAUSE).await;
             }
         };
         let status = self.race("wait for a command", waiting).await?;

@@ -2,6 +2,7 @@
 //! providers, then what only it promises, then its faults.
 
 #[expect(dead_code, reason = "one promise cannot be kept on Modal")]
+#[path = "../contract"]
 mod contract {
     pub(crate) mod sandbox;
 }
