@@ -198,7 +198,9 @@ impl App {
         let started = state.started();
         let directory =
             std::path::Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
-        let secrets = start::secrets(&started.definition, &directory, start::Ask::of(started)).await?;
+        let ask = start::Ask::of(started);
+        let secrets =
+            start::secrets(&started.definition, &directory, ask, self.tiers(), &started.provider).await?;
         let setup = self.ground.set_up(run, started, secrets).await?;
         self.ground.host.register(run, setup)?;
         Ok(Driven { engine: self.engine.clone(), run: run.clone(), _lease: lease })

@@ -2,12 +2,14 @@
 
 use super::start::Ask;
 use super::{App, AppError, Prepared, StartRequest, require, setup};
+use crate::capability::secret::RunSecret;
 use crate::run::{Event, Expected, Run};
 use crate::step::Permission;
 use crate::workflow::Workflow;
 use crate::workflow::model::{Action, Step};
 use crate::workflow::types::Catalog;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 impl App {
     /// The plan of a run as data: `{workflow, inputs, secrets, sandboxes, steps}`.
@@ -15,7 +17,7 @@ impl App {
     /// # Errors
     /// Every mistake in the file or the inputs. Secrets may be missing: the plan says so.
     pub async fn plan(&self, request: &StartRequest) -> Result<Value, AppError> {
-        let Prepared { started, .. } = self.prepare_with(request, Ask::WithoutCommands).await?;
+        let Prepared { started, secrets: held, .. } = self.prepare_with(request, Ask::Foreseen).await?;
         let state = Run::begin(0, &Event::RunStarted(Box::new(started.clone())))
             .map_err(|error| AppError::Config(error.to_string()))?;
         let workflow = state.workflow();
@@ -23,11 +25,14 @@ impl App {
             .secrets
             .iter()
             .map(|(name, source)| {
-                let present = started.secrets.contains(name);
-                (
-                    name.clone(),
-                    json!({ "from": source.from, "optional": source.optional, "present": present }),
-                )
+                let secret = held.get(name);
+                let present = secret.is_some_and(|secret| secret.here().is_some());
+                let mut value =
+                    json!({ "from": source.from, "optional": source.optional, "present": present });
+                if let Some(kept) = secret.and_then(RunSecret::kept) {
+                    value["kept"] = json!(format!("{}/{}", kept.name, kept.key));
+                }
+                (name.clone(), value)
             })
             .collect();
         let provider = self.tiers().get(&started.provider).await?;
@@ -48,6 +53,10 @@ impl App {
                     "isolation": isolation,
                 }),
             );
+            let kept = kept_in(workflow, name, &held);
+            if !kept.is_empty() {
+                sandboxes[name]["secrets_by_name"] = json!(kept);
+            }
             if !provider.caveats().is_empty() {
                 sandboxes[name]["caveats"] = json!(provider.caveats());
             }
@@ -136,4 +145,19 @@ fn seen_in(workflow: &Workflow, sandbox: &str, catalog: &dyn Catalog) -> Vec<Str
         }
     }
     seen
+}
+
+/// The secrets of steps in a sandbox that its provider keeps, as `STEP.slot`: if a component hands one on, it is as a
+/// variable, and no gateway can keep it outside.
+fn kept_in(workflow: &Workflow, sandbox: &str, held: &BTreeMap<String, RunSecret>) -> Vec<String> {
+    let kept = |name: &String| held.get(name).is_some_and(|secret| secret.kept().is_some());
+    workflow
+        .all_steps()
+        .filter_map(|(id, step)| Some((id, step.call()?)))
+        .filter(|(_, call)| call.sandboxes.values().any(|name| name == sandbox))
+        .flat_map(|(id, call)| {
+            let slots = call.secrets.iter().filter(|(_, name)| kept(name));
+            slots.map(move |(slot, _)| format!("{id}.{slot}"))
+        })
+        .collect()
 }

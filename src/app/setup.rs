@@ -6,7 +6,7 @@ use crate::capability::CapabilityError;
 use crate::capability::git::{GitProvider, LocalGit};
 use crate::capability::registry::Registry;
 use crate::capability::sandbox::{ImageSpec, SandboxProvider, SandboxSpec};
-use crate::capability::secret::Secret;
+use crate::capability::secret::RunSecret;
 use crate::capability::stream::{LocalStreams, StreamStore};
 use crate::config::Home;
 use crate::engine::{Preparer, Surroundings};
@@ -32,9 +32,15 @@ pub(super) struct Ground {
 impl Preparer for Ground {
     async fn prepare(&self, run: &RunId, started: &RunStarted) -> Result<Surroundings, StepError> {
         let directory = Path::new(&started.file).parent().map(ToOwned::to_owned).unwrap_or_default();
-        let secrets = super::start::secrets(&started.definition, &directory, super::start::Ask::of(started))
-            .await
-            .map_err(step_error)?;
+        let secrets = super::start::secrets(
+            &started.definition,
+            &directory,
+            super::start::Ask::of(started),
+            &self.tiers,
+            &started.provider,
+        )
+        .await
+        .map_err(step_error)?;
         let names = secrets.keys().cloned().collect();
         let hashes = super::hashes::of(&started.definition.hashes, &directory).map_err(step_error)?;
         let setup = self.set_up(run, started, secrets).await.map_err(step_error)?;
@@ -58,7 +64,7 @@ impl Ground {
         &self,
         run: &RunId,
         started: &RunStarted,
-        secrets: BTreeMap<String, Secret>,
+        secrets: BTreeMap<String, RunSecret>,
     ) -> Result<RunSetup, AppError> {
         let state = Run::begin(0, &Event::RunStarted(Box::new(started.clone())))
             .map_err(|error| AppError::Config(error.to_string()))?;

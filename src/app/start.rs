@@ -1,11 +1,14 @@
 //! From a file and inputs to a run that can begin: everything that can be wrong is found before anything is journalled.
 
+use super::tiers::Tiers;
 use super::{App, AppError, author, files};
-use crate::capability::secret::Secret;
-use crate::capability::secret_source;
+use crate::capability::CapabilityError;
+use crate::capability::secret::RunSecret;
+use crate::capability::secret_source::{self, Found, Keeper};
 use crate::host::Components;
 use crate::id::RunId;
 use crate::run::RunStarted;
+use crate::step::ErrorKind;
 use crate::workflow::Workflow;
 use crate::workflow::check::{self, Checked, check};
 use crate::workflow::inputs::read_inputs;
@@ -43,8 +46,8 @@ pub struct Prepared {
     pub run: RunId,
     /// What will be journalled first.
     pub started: RunStarted,
-    /// Values of its secrets, by name.
-    pub secrets: BTreeMap<String, Secret>,
+    /// Its secrets, by name.
+    pub secrets: BTreeMap<String, RunSecret>,
 }
 
 impl AppError {
@@ -110,8 +113,8 @@ impl App {
         let mocks = mocks.unwrap_or_default();
         let injected = check::injections(&request.inject, &workflow, &self.catalog(&request.file))
             .map_err(AppError::Inputs)?;
-        let secrets =
-            secrets(&workflow, &directory, if mocks.is_empty() { ask } else { Ask::WhatThereIs }).await?;
+        let ask = if mocks.is_empty() { ask } else { Ask::WhatThereIs };
+        let secrets = secrets(&workflow, &directory, ask, self.tiers(), &request.provider).await?;
         let started = RunStarted {
             workflow: workflow.name.clone(),
             definition: Arc::new(workflow),
@@ -164,7 +167,8 @@ impl App {
             .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
         let directory = Path::new(&earlier.file).parent().map(ToOwned::to_owned).unwrap_or_default();
         let hashes = super::hashes::of(&earlier.definition.hashes, &directory)?;
-        let secrets = secrets(&earlier.definition, &directory, Ask::of(earlier)).await?;
+        let ask = Ask::of(earlier);
+        let secrets = secrets(&earlier.definition, &directory, ask, self.tiers(), &earlier.provider).await?;
         let started = RunStarted {
             inputs,
             run: about,
@@ -184,8 +188,8 @@ pub(super) enum Ask {
     Everything,
     /// A run that only tries its workflow out does without those that are not.
     WhatThereIs,
-    /// The same, and no program is run for one: nothing is to happen yet.
-    WithoutCommands,
+    /// The same, and no program is run and no provider asked for one: nothing is to happen yet.
+    Foreseen,
 }
 
 impl Ask {
@@ -195,36 +199,55 @@ impl Ask {
     }
 }
 
-/// Values of the secrets that a workflow names. A run that only tries its workflow out does without those it lacks.
+/// The secrets that a workflow names, for sandboxes of this provider. A run that only tries its workflow out does without
+/// those it lacks.
 ///
 /// # Errors
-/// Where one that is not optional has none; all of them are named, with everything that was tried.
+/// Where one that is not optional is nowhere; all of them are named, with everything that was tried.
 pub(super) async fn secrets(
     workflow: &Workflow,
     directory: &Path,
     ask: Ask,
-) -> Result<BTreeMap<String, Secret>, AppError> {
+    tiers: &Tiers,
+    provider: &str,
+) -> Result<BTreeMap<String, RunSecret>, AppError> {
+    let scheme = format!("{provider}:");
+    let named =
+        workflow.secrets.values().flat_map(|source| &source.from).any(|from| from.starts_with(&scheme));
+    let asked = if named && ask != Ask::Foreseen { Some(tiers.get(provider).await?) } else { None };
+    let keeper = match &asked {
+        Some(provider) => Keeper::Provider(&**provider),
+        None if named => Keeper::Foreseen(provider),
+        None => Keeper::Nobody,
+    };
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
     for (name, source) in &workflow.secrets {
-        let asked: Vec<String> = source
+        let sources: Vec<String> = source
             .from
             .iter()
-            .filter(|from| ask != Ask::WithoutCommands || !from.starts_with("command:"))
+            .filter(|from| ask != Ask::Foreseen || !from.starts_with("command:"))
             .cloned()
             .collect();
-        match secret_source::resolve(&asked, directory).await.map_err(|error| AppError::Secret(error.message))? {
-            Some(value) => {
-                found.insert(name.clone(), Secret::new(name.as_str(), value));
-            }
-            None if source.optional || ask != Ask::Everything || !workflow.hands_out(name) => {}
-            None => missing.push(format!(
+        match secret_source::resolve(name, &sources, directory, keeper).await.map_err(unreadable)? {
+            Found::Secret(secret) => drop(found.insert(name.clone(), secret)),
+            Found::Nothing(_)
+                if source.optional || ask != Ask::Everything || !workflow.hands_out(name) => {}
+            Found::Nothing(tried) => missing.push(format!(
                 "secret `{name}` has no value: tried {}; set one of them, or write `optional: true` where the workflow can do without",
-                source.from.join(", ")
+                tried.join(", ")
             )),
         }
     }
     if missing.is_empty() { Ok(found) } else { Err(AppError::Secret(missing.join("\n"))) }
+}
+
+/// Why a secret could not be asked for: a provider that does not answer is no mistake in the configuration.
+fn unreadable(error: CapabilityError) -> AppError {
+    match [ErrorKind::UNAVAILABLE, ErrorKind::RATE_LIMITED].contains(&error.kind) {
+        true => AppError::Capability(error),
+        false => AppError::Secret(error.message),
+    }
 }
 
 /// What expressions see as `run`.

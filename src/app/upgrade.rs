@@ -35,7 +35,7 @@ impl App {
     /// Every mistake in the file or the inputs.
     pub async fn foresee_upgrade(&self, run: &RunId, request: &UpgradeRequest) -> Result<Upgrade, AppError> {
         let (state, ..) = self.engine().replay(run).await?;
-        let mut version = self.version(run, &state, request, Ask::WithoutCommands).await?;
+        let mut version = self.version(run, &state, request, Ask::Foreseen).await?;
         // Programs were not asked; what the run had of them, it will have again.
         let known = state.started().secrets.iter();
         version.secrets.extend(known.filter(|name| version.definition.secrets.contains_key(*name)).cloned());
@@ -78,7 +78,7 @@ impl App {
         let inputs = read_inputs(&workflow, request.inputs.clone(), Some(kept), &started.run)
             .map_err(|errors| AppError::Inputs(errors.iter().map(ToString::to_string).collect()))?;
         let hashes = hashes::of(&workflow.hashes, &directory)?;
-        let secrets = start::secrets(&workflow, &directory, ask).await?;
+        let secrets = start::secrets(&workflow, &directory, ask, self.tiers(), &started.provider).await?;
         let version = Version {
             definition: Arc::new(workflow),
             source: text,

@@ -50,11 +50,21 @@ fn print_text(plan: &Value) -> Result<(), Failure> {
                 print_line(&format!("  what runs there sees the {what}: {names}"))?;
             }
         }
+        if let Some(names) = names(&sandbox["secrets_by_name"]) {
+            print_line(&format!(
+                "  kept by the provider, so that what runs there can see them while the step hands them on, and reach the \
+                 services that they are for: {names}"
+            ))?;
+        }
     }
     for (name, secret) in fields(&plan["secrets"]) {
-        let state = match (&secret["present"], &secret["optional"]) {
-            (Value::Bool(true), _) => "present",
-            (_, Value::Bool(true)) => "absent, and optional",
+        let state = match (&secret["kept"], &secret["present"], &secret["optional"]) {
+            (Value::String(_), Value::Bool(true), _) => {
+                "kept by the provider, which was not asked, and present here for what is done on this machine"
+            }
+            (Value::String(_), ..) => "kept by the provider, which was not asked",
+            (_, Value::Bool(true), _) => "present",
+            (.., Value::Bool(true)) => "absent, and optional",
             _ => "not found: a run would end with exit code 3 (commands were not asked)",
         };
         print_line(&format!("secret {name}: {state} ({})", names(&secret["from"]).unwrap_or_default()))?;

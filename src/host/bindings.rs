@@ -26,7 +26,7 @@ wasmtime::component::bindgen!({
     imports: { default: async | trappable },
     with: {
         "harvest:sandbox/types.sandbox": crate::host::handle::SandboxHandle,
-        "harvest:sandbox/types.secret": crate::capability::secret::Secret,
+        "harvest:sandbox/types.secret": crate::capability::secret::RunSecret,
         "harvest:sandbox/types.process": crate::host::handle::ProcessHandle,
         "harvest:git/repositories.repository": crate::host::handle::RepositoryHandle,
     },

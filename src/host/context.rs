@@ -8,7 +8,7 @@ use crate::capability::mask::Masker;
 use crate::capability::meter::Meter;
 use crate::capability::registry::Registry;
 use crate::capability::sandbox::{Network, RefusalSink, Sandbox, SandboxProvider, SandboxSpec};
-use crate::capability::secret::Secret;
+use crate::capability::secret::RunSecret;
 use crate::capability::stream::StreamStore;
 use crate::capability::{CapabilityError, Result};
 use crate::id::{Digest, RunId};
@@ -41,8 +41,8 @@ pub struct RunSetup {
     pub require: BTreeMap<String, Require>,
     /// Names of sandboxes whose files stay after the run.
     pub keep: BTreeSet<String>,
-    /// Values of the secrets that the run has, by their name in the file.
-    pub secrets: BTreeMap<String, Secret>,
+    /// The secrets that the run has, by their name in the file.
+    pub secrets: BTreeMap<String, RunSecret>,
     /// Names of the components that the run uses, by content. Components without one cannot use `store`.
     pub components: BTreeMap<Digest, String>,
     /// Millionths of a US dollar that the run may spend in all.
@@ -165,7 +165,7 @@ impl SandboxSlot {
 pub(super) struct RunContext {
     pub(super) run: RunId,
     pub(super) sandboxes: BTreeMap<String, Arc<SandboxSlot>>,
-    pub(super) secrets: BTreeMap<String, Secret>,
+    pub(super) secrets: BTreeMap<String, RunSecret>,
     pub(super) masker: Masker,
     pub(super) components: BTreeMap<Digest, String>,
     pub(super) artifacts: PathBuf,
@@ -181,7 +181,7 @@ impl RunContext {
         if let Some(Tier(provider)) = setup.provider {
             providers.sandboxes = provider;
         }
-        let masker = Masker::new(setup.secrets.values())?;
+        let masker = Masker::new(setup.secrets.values().filter_map(RunSecret::here))?;
         let meter = Arc::new(Meter::default());
         meter.limit(setup.budget_micro_usd);
         let slot = |(name, spec): (String, SandboxSpec)| {
@@ -253,7 +253,7 @@ impl RunContext {
         })
     }
 
-    pub(super) fn secret(&self, name: &str) -> Option<Secret> {
+    pub(super) fn secret(&self, name: &str) -> Option<RunSecret> {
         self.secrets.get(name).cloned()
     }
 

@@ -4,7 +4,7 @@ use super::bindings::harvest::git::repositories::{Answer, Delivery, Fetched, Hos
 use super::bindings::harvest::git::signing;
 use super::handle::{Failure, RepositoryHandle, SandboxHandle};
 use super::instance::State;
-use crate::capability::secret::Secret;
+use crate::capability::secret::RunSecret;
 use crate::capability::{CapabilityError, git};
 use crate::step::ErrorKind;
 use wasmtime::component::Resource;
@@ -13,9 +13,12 @@ impl Host for State {
     async fn open(
         &mut self,
         repo: String,
-        credential: Option<Resource<Secret>>,
+        credential: Option<Resource<RunSecret>>,
     ) -> Result<Resource<RepositoryHandle>, Failure> {
-        let credential = credential.map(|secret| self.table.get(&secret).cloned()).transpose()?;
+        let credential = match credential {
+            Some(secret) => Some(self.table.get(&secret)?.value()?.clone()),
+            None => None,
+        };
         let Some(provider) = &self.attempt.context.providers.git else {
             return Err(
                 CapabilityError::new(ErrorKind::UNAVAILABLE, "this host has no git: install it").into()
@@ -118,8 +121,8 @@ impl HostRepository for State {
 }
 
 impl signing::Host for State {
-    async fn sign(&mut self, key: Resource<Secret>, payload: Vec<u8>) -> Result<String, Failure> {
-        Ok(git::sign(self.table.get(&key)?, &payload)?)
+    async fn sign(&mut self, key: Resource<RunSecret>, payload: Vec<u8>) -> Result<String, Failure> {
+        Ok(git::sign(self.table.get(&key)?.value()?, &payload)?)
     }
 }
 

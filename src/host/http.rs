@@ -15,7 +15,7 @@ impl Host for State {
             Some(given) => Some(Credential {
                 header: given.header,
                 prefix: given.prefix,
-                secret: self.table.get(&given.secret)?.clone(),
+                secret: self.table.get(&given.secret)?.value()?.clone(),
             }),
         };
         let hosts: Vec<String> = self

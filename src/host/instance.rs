@@ -7,7 +7,7 @@ use super::budget::{Limits, Memory, OutOfMemory, OutOfTime, metered};
 use super::component::LoadError;
 use super::handle::SandboxHandle;
 use super::{stdio, value};
-use crate::capability::secret::Secret;
+use crate::capability::secret::RunSecret;
 use crate::step::{ErrorKind, StepError, StepResult};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -149,7 +149,7 @@ async fn run(store: &mut Store<State>, component: &InstancePre<State>) -> wasmti
 fn argument(store: &mut Store<State>, name: &str, ty: &Type) -> Result<Val, StepError> {
     let attempt = store.data().attempt.clone();
     let sandbox = ResourceType::host::<SandboxHandle>();
-    let secret = ResourceType::host::<Secret>();
+    let secret = ResourceType::host::<RunSecret>();
     match ty {
         Type::Borrow(resource) if *resource == sandbox => {
             let bound = attempt.call.sandboxes.get(name).ok_or_else(|| unbound(name, "sandbox"))?;
@@ -182,7 +182,7 @@ fn argument(store: &mut Store<State>, name: &str, ty: &Type) -> Result<Val, Step
     }
 }
 
-fn bound_secret(attempt: &Attempt, slot: &str) -> Option<Secret> {
+fn bound_secret(attempt: &Attempt, slot: &str) -> Option<RunSecret> {
     attempt.context.secret(attempt.call.secrets.get(slot)?)
 }
 

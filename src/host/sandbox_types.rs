@@ -8,9 +8,10 @@ use super::instance::State;
 use super::process::PROCESS_LIMIT;
 use crate::capability::CapabilityError;
 use crate::capability::sandbox::{self, Chunk, ExecSpec, ExitStatus};
-use crate::capability::secret::Secret;
+use crate::capability::secret::RunSecret;
 use crate::network::Network;
 use crate::step::ErrorKind;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use wasmtime::component::Resource;
 
@@ -44,11 +45,11 @@ fn for_guest(CapabilityError { kind, message }: CapabilityError) -> Error {
 }
 
 impl HostSecret for State {
-    async fn name(&mut self, secret: Resource<Secret>) -> wasmtime::Result<String> {
+    async fn name(&mut self, secret: Resource<RunSecret>) -> wasmtime::Result<String> {
         Ok(self.table.get(&secret)?.name().to_owned())
     }
 
-    async fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {
+    async fn drop(&mut self, secret: Resource<RunSecret>) -> wasmtime::Result<()> {
         self.table.delete(secret)?;
         Ok(())
     }
@@ -84,14 +85,19 @@ impl HostSandbox for State {
             let message = format!("a step runs at most {PROCESS_LIMIT} commands at once");
             return Err(CapabilityError::new(ErrorKind::QUOTA, message).into());
         }
-        let mut secrets = std::collections::BTreeMap::new();
+        let (mut secrets, mut kept) = (BTreeMap::new(), BTreeMap::new());
         for (variable, secret) in options.secrets {
-            secrets.insert(variable, self.table.get(&secret)?.clone());
+            let secret = self.table.get(&secret)?;
+            match secret.kept() {
+                Some(named) => drop(kept.insert(variable, named.clone())),
+                None => drop(secrets.insert(variable, secret.value()?.clone())),
+            }
         }
         let spec = ExecSpec {
             command: options.command,
             env: options.env.into_iter().collect(),
             secrets,
+            kept,
             workdir: options.workdir,
             stdin: options.stdin,
         };
@@ -131,7 +137,8 @@ impl HostSandbox for State {
     ) -> Result<String, Failure> {
         let mut held = Vec::with_capacity(credentials.len());
         for Credential { header, prefix, secret } in credentials {
-            held.push(sandbox::Credential { header, prefix, secret: self.table.get(&secret)?.clone() });
+            let secret = self.table.get(&secret)?.value()?.clone();
+            held.push(sandbox::Credential { header, prefix, secret });
         }
         let sandbox = self.table.get(&sandbox)?.open().await?;
         Ok(sandbox.forward(&upstream, held, Some(self.attempt.account.clone())).await?)

@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
             artifacts: world.path("home/artifacts").join(run.as_str()),
             secrets: secrets
                 .into_iter()
-                .map(|(name, text)| (name.clone(), Secret::new(name, text)))
+                .map(|(name, text)| (name.clone(), Secret::new(name, text).into()))
                 .collect(),
             ..RunSetup::default()
         };

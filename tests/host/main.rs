@@ -54,7 +54,7 @@ impl World {
         let spec = SandboxSpec { id: format!("{run}-box"), ..SandboxSpec::default() };
         let setup = RunSetup {
             sandboxes: BTreeMap::from([("box".into(), spec)]),
-            secrets: BTreeMap::from([("token".into(), Secret::new("token", TOKEN))]),
+            secrets: BTreeMap::from([("token".into(), Secret::new("token", TOKEN).into())]),
             artifacts: home.path().join("artifacts"),
             ..RunSetup::default()
         };
@@ -269,7 +269,7 @@ async fn a_secret_leaves_a_step_nowhere() {
 async fn a_secret_too_short_to_mask_is_refused() {
     let world = World::new();
     let setup = RunSetup {
-        secrets: BTreeMap::from([("pin".into(), Secret::new("pin", "1234"))]),
+        secrets: BTreeMap::from([("pin".into(), Secret::new("pin", "1234").into())]),
         ..RunSetup::default()
     };
     let refused = world.executor.register(&RunId::generate(), setup).unwrap_err();
@@ -471,7 +471,7 @@ async fn a_real_command_prints_a_secret_in_vain() {
         SandboxSpec { id: format!("{}-real", world.run), image: "host".into(), ..SandboxSpec::default() };
     let setup = RunSetup {
         sandboxes: BTreeMap::from([("box".into(), spec)]),
-        secrets: BTreeMap::from([("token".into(), Secret::new("token", TOKEN))]),
+        secrets: BTreeMap::from([("token".into(), Secret::new("token", TOKEN).into())]),
         ..RunSetup::default()
     };
     executor.register(&world.run, setup).unwrap();

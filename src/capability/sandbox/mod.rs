@@ -10,7 +10,7 @@ pub mod modal;
 mod refusal;
 
 use super::meter::Account;
-use super::secret::Secret;
+use super::secret::{KeptSecret, Secret};
 use super::{CapabilityError, Result};
 pub use crate::isolation::Isolation;
 pub use crate::network::Network;
@@ -62,6 +62,8 @@ pub struct ExecSpec {
     pub env: BTreeMap<String, String>,
     /// Secrets by variable name, for this exec alone.
     pub secrets: BTreeMap<String, Secret>,
+    /// The same for secrets that the provider keeps itself; `invalid` where it keeps none.
+    pub kept: BTreeMap<String, KeptSecret>,
     /// Working directory; `None` is the sandbox's.
     pub workdir: Option<String>,
     /// Whether the caller will write to stdin; otherwise it is `/dev/null`.

@@ -228,6 +228,11 @@ impl Guest {
 
     /// Image, proxy, sandbox, then exec, then secrets: later ones win.
     async fn exec_environment(&self, spec: &ExecSpec) -> Result<Vec<(String, String)>> {
+        if let Some((variable, kept)) = spec.kept.first_key_value() {
+            let message =
+                format!("{variable}: this provider does not keep the secret `{}/{}`", kept.name, kept.key);
+            return Err(CapabilityError::new(ErrorKind::INVALID, message));
+        }
         let [image, own] = &self.environment;
         let mut all: BTreeMap<String, String> =
             ENVIRONMENT.map(|(name, value)| (name.into(), value.into())).into();

@@ -15,6 +15,7 @@ mod process;
 mod record;
 mod remote;
 mod script;
+mod secret;
 mod volumes;
 
 use super::local::shared::{Hold, blocking, collect, unused};
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::capability::modal::messages::client as api;
 use crate::capability::modal::{Client, Options};
+use crate::capability::secret::KeptSecret;
 use crate::capability::volume::VolumeStore;
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
@@ -221,10 +223,14 @@ impl SandboxProvider for ModalProvider {
 
     fn caveats(&self) -> &'static [&'static str] {
         &[
-            "no gateway leads from it to this machine: a step that reaches a service through one fails, and a key that is \
-             handed to a command in its place is seen by everything that runs there",
+            "no gateway leads from it to this machine: a step that reaches a service through one fails, unless Modal keeps its \
+             key (`from: modal:NAME/KEY`), and a key that is handed to a command is seen by everything that runs there",
             "what is written there lies with Modal: files, images and volumes",
         ]
+    }
+
+    async fn kept_secret(&self, name: &str, key: &str) -> Result<KeptSecret> {
+        secret::find(&self.inner.client, name, key).await
     }
 
     async fn isolation(&self, spec: &SandboxSpec) -> Result<Isolation> {

@@ -3,6 +3,7 @@
 use super::super::{Chunk, ExecSpec, ExitStatus, Process};
 use super::remote::{PIECE, Remote, SCRIPT_LIMIT};
 use super::script;
+use super::secret::Given;
 use crate::capability::modal::{Key, Output, Source};
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
@@ -62,13 +63,15 @@ pub(super) async fn start(
     let key = Key::fresh();
     let workdir = spec.workdir.as_deref().or(workdir).unwrap_or_default();
     let stdin = if spec.stdin { "yes" } else { "no" };
-    let head = ["sh", "-c", script::START, "harvest", key.as_str(), workdir, stdin];
+    let given = Given::of(&spec)?;
+    let head =
+        ["sh", "-c", script::START, "harvest", key.as_str(), workdir, stdin, &given.variables, &given.keys];
     let command: Vec<String> =
         head.into_iter().map(str::to_owned).chain(spec.command.iter().cloned()).collect();
     let mut env = spec.env.clone();
     env.extend(spec.secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned())));
     let starting = async {
-        remote.start(&key, command, env, Vec::new()).await?;
+        remote.start(&key, command, env, given.ids).await?;
         let mut errors = remote.output(&key, Source::Stderr);
         let (number, early) = greeting(remote, &key, &mut errors, &spec.command[0], workdir).await?;
         Ok((errors, number, early))
@@ -146,6 +149,10 @@ async fn greeting(
             let error = |kind, message: String| Err(CapabilityError::new(kind, message));
             return match line.split_once(' ').unwrap_or((&line, "")) {
                 ("started", number) => Ok((number.to_owned(), around)),
+                ("no-secret", name) => error(
+                    ErrorKind::NOT_FOUND,
+                    format!("Modal no longer keeps a value `{name}` in the secret that the step is handed"),
+                ),
                 ("no-workdir", _) => {
                     error(ErrorKind::NOT_FOUND, format!("there is no directory `{workdir}` in the sandbox"))
                 }

@@ -1,8 +1,6 @@
-//! `--provider modal` at the edge, where nobody answers: what the binary says and how it ends.
+//! Where nobody answers: what the binary says and how it ends.
 
-mod harness;
-
-use harness::{Home, text};
+use crate::harness::{Home, text};
 
 const FILE: &str = r#"
 harvest: 1

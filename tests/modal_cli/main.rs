@@ -1,0 +1,7 @@
+//! `--provider modal` at the edge: the real binary, and a server that speaks Modal's API over this machine's own sandboxes.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod nobody;
+mod secrets;
+mod served;
