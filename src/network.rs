@@ -14,3 +14,19 @@ pub enum Network {
     /// These domains (`example.com`, `*.example.com`, `host:port`), through a proxy on the sandbox's loopback.
     Allow(Vec<String>),
 }
+
+impl Network {
+    /// The same, and this line of an allow-list too.
+    #[must_use]
+    pub fn with(&self, line: &str) -> Self {
+        let mut lines = match self {
+            Self::Host => return Self::Host,
+            Self::None => Vec::new(),
+            Self::Allow(lines) => lines.clone(),
+        };
+        if !lines.iter().any(|known| known == line) {
+            lines.push(line.to_owned());
+        }
+        Self::Allow(lines)
+    }
+}

@@ -76,6 +76,10 @@ impl Tiers {
         let options = ModalOptions {
             host_image: self.configured.host_image.clone(),
             idle_timeout: self.configured.idle_timeout,
+            upstreams: super::upstreams()
+                .into_iter()
+                .map(|upstream| (upstream.name, upstream.base_url))
+                .collect(),
         };
         Ok(Arc::new(ModalProvider::new(&self.home, client, options)?))
     }

@@ -31,6 +31,11 @@ impl Meter {
         totals.spent = totals.spent.max(micro_usd);
     }
 
+    /// Whether there is a bound.
+    pub fn is_limited(&self) -> bool {
+        self.lock().limit.is_some()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Totals> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

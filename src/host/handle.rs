@@ -41,6 +41,14 @@ impl SandboxHandle {
             Self::Created(_, sandbox) => Ok(sandbox.clone()),
         }
     }
+
+    /// Lets it reach a host beyond its policy, for as long as the step works in it.
+    pub(super) async fn reach(&self, host: &str) -> Result<()> {
+        match self {
+            Self::OfRun(slot) => slot.reach(host).await,
+            Self::Created(spec, sandbox) => sandbox.set_network(spec.network.with(host)).await,
+        }
+    }
 }
 
 /// A command that a step runs.

@@ -7,10 +7,12 @@ use super::handle::{Failure, ProcessHandle, SandboxHandle};
 use super::instance::State;
 use super::process::PROCESS_LIMIT;
 use crate::capability::CapabilityError;
-use crate::capability::sandbox::{self, Chunk, ExecSpec, ExitStatus};
+use crate::capability::sandbox::{self, Chunk, Direct, ExecSpec, ExitStatus};
 use crate::capability::secret::RunSecret;
+use crate::capability::stream::Content;
 use crate::network::Network;
 use crate::step::ErrorKind;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wasmtime::component::Resource;
@@ -142,6 +144,33 @@ impl HostSandbox for State {
         }
         let sandbox = self.table.get(&sandbox)?.open().await?;
         Ok(sandbox.forward(&upstream, held, Some(self.attempt.account.clone())).await?)
+    }
+
+    async fn direct(
+        &mut self,
+        sandbox: Resource<SandboxHandle>,
+        upstream: String,
+        secret: Resource<RunSecret>,
+    ) -> Result<Option<String>, Failure> {
+        let secret = self.table.get(&secret)?;
+        let Some(kept) = secret.kept() else { return Ok(None) };
+        let handle = self.table.get(&sandbox)?;
+        let Some(Direct { base_url, host }) = handle.open().await?.direct(&upstream) else { return Ok(None) };
+        if self.attempt.context.meter.is_limited() {
+            let message = "what a run spends is counted in the gateway, and none leads from a sandbox of this provider: leave \
+                           `budget` out, bound the step by `max_budget_usd`, or use the provider `local`";
+            return Err(CapabilityError::new(ErrorKind::UNAVAILABLE, message).into());
+        }
+        handle.reach(&host).await?;
+        let message = format!(
+            "secret {} is kept by the provider as {}/{}: no gateway can add it, so that whatever runs in the sandbox \
+             meanwhile can read it, and reaches {host}",
+            secret.name(),
+            kept.name,
+            kept.key
+        );
+        self.attempt.output.entry("log", Content::Data(json!({ "level": "warn", "message": message })));
+        Ok(Some(base_url))
     }
 
     async fn snapshot(&mut self, sandbox: Resource<SandboxHandle>) -> Result<String, Failure> {

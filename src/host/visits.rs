@@ -5,7 +5,7 @@ use super::refusals::Refusals;
 use crate::capability::sandbox::{Isolation, Network, Refused};
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The attempts at work in one sandbox.
@@ -16,6 +16,8 @@ pub(super) struct Visits(Mutex<State>);
 struct State {
     /// The policy of all of them.
     network: Network,
+    /// Hosts that they reach beyond it.
+    more: BTreeSet<String>,
     visitors: BTreeMap<u64, Arc<Refusals>>,
     next: u64,
 }
@@ -40,6 +42,9 @@ impl Visits {
                 "another step with another `network` is at work in the same sandbox: write `needs` between the two",
             ));
         }
+        if state.visitors.is_empty() {
+            state.more.clear();
+        }
         state.network = network.clone();
         let number = state.next;
         state.next += 1;
@@ -47,10 +52,16 @@ impl Visits {
         Ok(Visit { visits: self.clone(), number })
     }
 
-    /// The policy of those who are there.
+    /// The policy of those who are there, with what they reach beyond it.
     pub(super) fn network(&self) -> Option<Network> {
         let state = self.lock();
-        (!state.visitors.is_empty()).then(|| state.network.clone())
+        let all = || state.more.iter().fold(state.network.clone(), |network, host| network.with(host));
+        (!state.visitors.is_empty()).then(all)
+    }
+
+    /// Adds a host to what they reach, until none of them is there any more.
+    pub(super) fn reach(&self, host: &str) {
+        self.lock().more.insert(host.to_owned());
     }
 
     /// Tells all of them of a refused connection: which of them made it cannot be told.

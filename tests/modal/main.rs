@@ -8,7 +8,7 @@ mod contract {
 }
 
 use contract::sandbox::{open, output, run, sh, spec};
-use harvest::capability::modal::{Client, Settings};
+use harvest::capability::modal::{Client, Clock, Settings};
 use harvest::capability::sandbox::modal::{ModalOptions, ModalProvider};
 use harvest::capability::sandbox::{
     BuildLog, Chunk, ExecSpec, ExitStatus, ImageSpec, Network, SandboxProvider, SandboxSpec,
@@ -50,8 +50,12 @@ fn settings(server: &Server, secret: &str) -> Settings {
 }
 
 fn connect(home: &Path, server: &Server) -> ModalProvider {
-    let client = Client::new(settings(server, "as-test")).expect("a client");
-    let options = ModalOptions { host_image: Some("debian:bookworm-slim".into()), idle_timeout: None };
+    connect_by(Clock::default(), home, server)
+}
+
+fn connect_by(clock: Clock, home: &Path, server: &Server) -> ModalProvider {
+    let client = Client::with_clock(settings(server, "as-test"), clock).expect("a client");
+    let options = ModalOptions { host_image: Some("debian:bookworm-slim".into()), ..ModalOptions::default() };
     ModalProvider::new(home, client, options).expect("a provider")
 }
 

@@ -5,3 +5,4 @@ mod harness;
 mod nobody;
 mod secrets;
 mod served;
+mod session;

@@ -10,6 +10,9 @@ pub const CONFIG: &str = "/root/.claude";
 pub const MCP_CONFIG: &str = "/root/.claude/mcp.json";
 /// What the image tells the agent.
 pub const AGENTS: &str = "/app/AGENTS.md";
+/// Variables in which the CLI looks for a credential.
+pub const API_KEY: &str = "ANTHROPIC_API_KEY";
+pub const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
 /// Stands where a credential would: the gateway puts the real one in its place.
 pub const PLACEHOLDER: &str = "held-by-the-gateway";
 /// Milliseconds that an MCP server may take to start: one with a browser takes seconds, and the machine may be busy.
@@ -65,12 +68,28 @@ pub fn arguments(call: &Call) -> Vec<String> {
     arguments
 }
 
-/// Variables of the CLI. `oauth` says which kind of placeholder the CLI is to send.
-pub fn environment(gateway: &str, oauth: bool) -> Vec<(String, String)> {
-    let credential = if oauth { "CLAUDE_CODE_OAUTH_TOKEN" } else { "ANTHROPIC_API_KEY" };
-    [
-        ("ANTHROPIC_BASE_URL", gateway),
-        (credential, PLACEHOLDER),
+/// The way to the model API.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Through a gateway on the sandbox's own loopback, which replaces what stands in the variable `placeholder`.
+    Gateway { url: String, placeholder: &'static str },
+    /// To the API itself, with a key that the CLI is handed as a secret.
+    Direct(String),
+}
+
+/// Variables of the CLI, all but secrets.
+pub fn environment(way: &Way) -> Vec<(String, String)> {
+    let mut all = match way {
+        Way::Gateway { url, placeholder } => vec![
+            ("ANTHROPIC_BASE_URL", url.as_str()),
+            (placeholder, PLACEHOLDER),
+            // Never behind the sandbox's proxy.
+            ("NO_PROXY", "127.0.0.1,localhost"),
+            ("no_proxy", "127.0.0.1,localhost"),
+        ],
+        Way::Direct(url) => vec![("ANTHROPIC_BASE_URL", url.as_str())],
+    };
+    all.extend([
         ("CLAUDE_CONFIG_DIR", CONFIG),
         ("CLAUDE_CODE_MAX_RETRIES", API_RETRIES),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
@@ -81,12 +100,8 @@ pub fn environment(gateway: &str, oauth: bool) -> Vec<(String, String)> {
         ("DISABLE_ERROR_REPORTING", "1"),
         // The CLI refuses root without it; here root is nobody outside the sandbox.
         ("IS_SANDBOX", "1"),
-        // The gateway is on the sandbox's own loopback, never behind its proxy.
-        ("NO_PROXY", "127.0.0.1,localhost"),
-        ("no_proxy", "127.0.0.1,localhost"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
+    ]);
+    all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// Asks the CLI to stop what it does and to give a result, as a line of input.

@@ -1,6 +1,6 @@
 //! One prompt, from the CLI's start to its end.
 
-use crate::command::{self, Call};
+use crate::command::{self, Call, Way};
 use crate::conversation::{self, Conversation};
 use crate::harvest::run::ledger;
 use crate::harvest::run::run::current;
@@ -25,6 +25,8 @@ const LINE_MAX: usize = 16 << 20;
 const STDERR_MAX: usize = 16 << 10;
 /// Bytes of AGENTS.md.
 const AGENTS_MAX: u64 = 256 << 10;
+/// The model API, as operators call it.
+const UPSTREAM: &str = "anthropic";
 /// Milliseconds for small commands in the sandbox.
 const PROBE_MS: u64 = 30_000;
 
@@ -104,12 +106,11 @@ impl Guest for Steps {
             max_budget_usd,
             append_system_prompt,
         };
-        let gateway = gateway(sandbox, anthropic_api_key, claude_code_oauth_token)?;
-        let oauth = anthropic_api_key.is_none() && claude_code_oauth_token.is_some();
+        let (way, key) = way(sandbox, anthropic_api_key, claude_code_oauth_token)?;
         let process = sandbox.exec(&ExecOptions {
             command: command::arguments(&call),
-            env: command::environment(&gateway, oauth),
-            secrets: vec![],
+            env: command::environment(&way),
+            secrets: key.into_iter().collect(),
             workdir: Some(cwd.clone()),
             stdin: true,
             tee: false,
@@ -173,14 +174,31 @@ fn prepare(sandbox: &Sandbox, cwd: &str, servers: &serde_json::Value) -> Result<
     }
 }
 
-/// The way to the model API. The credential is added outside.
-fn gateway(sandbox: &Sandbox, api_key: Option<&Secret>, oauth: Option<&Secret>) -> Result<String, Trouble> {
-    let credentials = match (api_key, oauth) {
-        (Some(secret), _) => vec![Credential { header: "x-api-key".into(), prefix: String::new(), secret }],
-        (None, Some(secret)) => vec![bearer(secret)],
-        (None, None) => vec![],
+/// A variable of the CLI, with the secret that is its value.
+type Variable<'a> = (String, &'a Secret);
+
+/// The way to the model API. The credential is added outside, unless it is one that nobody outside has: the CLI is handed
+/// it as a variable then.
+fn way<'a>(
+    sandbox: &Sandbox,
+    api_key: Option<&'a Secret>,
+    oauth: Option<&'a Secret>,
+) -> Result<(Way, Option<Variable<'a>>), Trouble> {
+    let (variable, credentials) = match (api_key, oauth) {
+        (Some(secret), _) => {
+            let credential = Credential { header: "x-api-key".into(), prefix: String::new(), secret };
+            (command::API_KEY, Some(credential))
+        }
+        (None, Some(secret)) => (command::OAUTH_TOKEN, Some(bearer(secret))),
+        (None, None) => (command::API_KEY, None),
     };
-    sandbox.forward("anthropic", &credentials)
+    if let Some(Credential { secret, .. }) = credentials
+        && let Some(url) = sandbox.direct(UPSTREAM, secret)?
+    {
+        return Ok((Way::Direct(url), Some((variable.to_owned(), secret))));
+    }
+    let url = sandbox.forward(UPSTREAM, credentials.as_slice())?;
+    Ok((Way::Gateway { url, placeholder: variable }, None))
 }
 
 fn bearer(secret: &Secret) -> Credential<'_> {

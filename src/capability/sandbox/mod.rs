@@ -149,6 +149,15 @@ impl Credential {
     }
 }
 
+/// A way to an upstream without a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// The upstream's base URL.
+    pub base_url: String,
+    /// Its host, as a line of an allow-list.
+    pub host: String,
+}
+
 /// How the files of a sandbox became an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -206,6 +215,12 @@ pub trait Sandbox: Send + Sync {
         credentials: Vec<Credential>,
         account: Option<Arc<Account>>,
     ) -> Result<String>;
+    /// The way to an upstream that the operator configured, for programs inside that hold the credential themselves. `None`
+    /// where a gateway leads there: the credential stays outside then.
+    fn direct(&self, name: &str) -> Option<Direct> {
+        let _ = name;
+        None
+    }
     /// Saves the files as an image. It holds files alone, no processes and no environment, and can be used at once; the
     /// sandbox stays usable. Where a command runs, it is held still meanwhile and goes on.
     async fn snapshot(&self) -> Result<Snapshot>;

@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) page: usize,
     /// 0 picks a free one.
     pub(crate) port: u16,
+    /// Ports that a line of an allow-list opens, beside those of the web.
+    pub(crate) ports: Vec<u16>,
 }
 
 /// The state of the server.

@@ -3,7 +3,7 @@
 //! (`tests/modal`): it is no Modal, and must never listen anywhere but on loopback.
 //!
 //! # What it does not do
-//! - Sandboxes of the first generation, GPUs, snapshots of directories, CIDRs, encrypted tunnels, pulls from registries,
+//! - Sandboxes of the first generation, GPUs, snapshots of directories, blocks of more than one address, encrypted tunnels, pulls from registries,
 //!   files of the context of an image beyond those that come with its definition.
 //! - A sandbox with an open network has this machine's own, loopback included.
 //! - Writes to a volume are committed by a command line that says `sync`; what a script of its own syncs is not seen.

@@ -278,7 +278,7 @@ impl TaskCommandRouter for Router {
         let caller = Caller::of(&request);
         let request = request.get_ref();
         let sandbox = self.sandbox(&caller, &request.task_id)?;
-        let network = sandboxes::network(request.network_access.as_ref(), false)?;
+        let network = sandboxes::network(request.network_access.as_ref(), false, &self.0.settings.ports)?;
         sandbox.local()?.set_network(network).await.map_err(status)?;
         Ok(Response::new(TaskSetNetworkAccessResponse {}))
     }

@@ -9,6 +9,7 @@ use crate::token::Audience;
 use crate::volume::Mount;
 use harvest::capability::sandbox::{ImageSpec, Network, Sandbox as Local, SandboxProvider, SandboxSpec};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::OnceCell;
@@ -96,7 +97,8 @@ async fn build(
 ) -> Result<Arc<Sandbox>> {
     let variables = cloud.account.variables(&definition.secret_ids, &sources, &HashMap::new())?;
     let image = cloud.images.ready(&definition.image_id)?;
-    let network = network(definition.network_access.as_ref(), definition.block_network)?;
+    let network =
+        network(definition.network_access.as_ref(), definition.block_network, &cloud.settings.ports)?;
     let id = fresh_id("sb");
     let mut mounts = Vec::new();
     for (number, mount) in definition.volume_mounts.iter().enumerate() {
@@ -160,23 +162,42 @@ async fn closed(cloud: &Cloud, image: String, mounts: &[Mount]) -> Result<String
     Ok(image)
 }
 
-/// The policy of this machine that is the same. INVALID_ARGUMENT for what it cannot express.
-pub(crate) fn network(access: Option<&NetworkAccess>, block: bool) -> Result<Network> {
+/// The policy of this machine that is the same; what a line opens has these ports beside those of the web.
+/// INVALID_ARGUMENT for what it cannot express.
+pub(crate) fn network(access: Option<&NetworkAccess>, block: bool, ports: &[u16]) -> Result<Network> {
     let Some(access) = access else { return Ok(if block { Network::None } else { Network::Host }) };
     match access.network_access_type() {
         NetworkAccessType::Blocked => Ok(Network::None),
         NetworkAccessType::Allowlist if access.allowed_domains.iter().any(|domain| domain == "*") => {
             Ok(Network::Host)
         }
-        NetworkAccessType::Allowlist if access.allowed_cidrs.is_empty() => {
-            Ok(Network::Allow(access.allowed_domains.clone()))
-        }
         NetworkAccessType::Allowlist => {
-            Err(Status::invalid_argument("this server knows no CIDRs: name domains in the allow-list"))
+            let addresses = access.allowed_cidrs.iter().map(|cidr| address(cidr));
+            let mut lines = access.allowed_domains.clone();
+            lines.extend(addresses.collect::<Result<Vec<_>>>()?);
+            let further: Vec<_> = lines
+                .iter()
+                .flat_map(|line| ports.iter().map(move |port| format!("{line}:{port}")))
+                .collect();
+            Ok(Network::Allow([lines, further].concat()))
         }
         NetworkAccessType::Open | NetworkAccessType::Unspecified if block => Ok(Network::None),
         NetworkAccessType::Open | NetworkAccessType::Unspecified => Ok(Network::Host),
     }
+}
+
+/// A block of one address, as a line of an allow-list.
+fn address(cidr: &str) -> Result<String> {
+    let one = |(address, bits): (&str, &str)| match (address.parse::<IpAddr>().ok()?, bits) {
+        (IpAddr::V4(address), "32") => Some(address.to_string()),
+        (IpAddr::V6(address), "128") => Some(format!("[{address}]")),
+        _ => None,
+    };
+    cidr.split_once('/').and_then(one).ok_or_else(|| {
+        Status::invalid_argument(format!(
+            "this server knows no blocks of addresses, so not {cidr}: name each one"
+        ))
+    })
 }
 
 /// Ways to the open ports: a sandbox with an open network has the loopback of this machine.

@@ -86,6 +86,13 @@ impl Builder {
         self
     }
 
+    /// A port that allow-lists open too. A name of Modal's stands for all ports; here it is 80, 443 and those said here.
+    #[must_use]
+    pub fn open_port(mut self, port: u16) -> Self {
+        self.0.ports.push(port);
+        self
+    }
+
     /// The port; a free one where it is not said.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
@@ -135,6 +142,7 @@ impl Server {
             router_life: hour,
             page: 100,
             port: 0,
+            ports: Vec::new(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::local::{Lock, Manifest};
 use super::super::{
-    Credential, ExecSpec, ExitStatus, Isolation, Network, Process, Sandbox, SandboxSpec, Snapshot,
+    Credential, Direct, ExecSpec, ExitStatus, Isolation, Network, Process, Sandbox, SandboxSpec, Snapshot,
     SnapshotMode,
 };
 use super::record::Record;
@@ -191,10 +191,17 @@ impl Sandbox for ModalSandbox {
 
     async fn forward(&self, upstream: &str, _: Vec<Credential>, _: Option<Arc<Account>>) -> Result<String> {
         let message = format!(
-            "a sandbox on Modal cannot reach the gateway to `{upstream}`, which is on this machine: hand the step the \
-             credential itself as a secret and allow the host in `network`, or use the provider `local`"
+            "a sandbox on Modal cannot reach the gateway to `{upstream}`, which is on this machine: let Modal keep the key \
+             (`modal secret create NAME KEY=...`) and write `from: modal:NAME/KEY` for the secret, which the agent then \
+             sees, or use the provider `local`"
         );
         Err(CapabilityError::new(ErrorKind::UNAVAILABLE, message))
+    }
+
+    fn direct(&self, name: &str) -> Option<Direct> {
+        let base_url = self.0.inner.options.upstreams.get(name)?;
+        let host = reqwest::Url::parse(base_url).ok()?.host_str()?.trim_matches(['[', ']']).to_owned();
+        Some(Direct { base_url: base_url.clone(), host })
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {

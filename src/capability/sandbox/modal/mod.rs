@@ -32,7 +32,7 @@ use crate::step::ErrorKind;
 use async_trait::async_trait;
 use instance::{ModalSandbox, State};
 use record::Record;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -55,6 +55,8 @@ pub struct ModalOptions {
     pub host_image: Option<String>,
     /// Modal ends a sandbox in which nothing has run for this long, and its files with it; `None` is never.
     pub idle_timeout: Option<Duration>,
+    /// Base URLs of the upstreams that steps may use, by name: no gateway leads to them.
+    pub upstreams: BTreeMap<String, String>,
 }
 
 /// Makes sandboxes on Modal. What it keeps itself lies in `modal` under the home.
