@@ -80,6 +80,12 @@ impl Ground {
         let workflow = state.workflow();
         // Where answers stand in for steps, a sandbox may never be opened.
         if started.mocks.is_empty() {
+            // One that is out of reach is a matter of the steps, which may be tried again.
+            if let Err(error) = provider.admitted().await
+                && error.kind == ErrorKind::AUTH_ERROR
+            {
+                return Err(error.into());
+            }
             super::require::met(&*provider, workflow).await?;
         }
         for (name, template) in &workflow.sandboxes {

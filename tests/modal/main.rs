@@ -7,6 +7,8 @@ mod contract {
     pub(crate) mod sandbox;
 }
 
+mod gone;
+
 use contract::sandbox::{open, output, run, sh, spec};
 use harvest::capability::modal::{Client, Clock, Settings};
 use harvest::capability::sandbox::modal::{ModalOptions, ModalProvider};
@@ -63,6 +65,8 @@ fn served(directory: &Path) -> Server {
     Server::builder(directory.join("cloud"), launcher())
         .token("ak-test", "as-test")
         .image("debian:bookworm-slim", "host")
+        .secret("team", [("KEY", "kept-by-modal")])
+        .first_generation_volume("old")
         .start()
         .expect("a server")
 }
@@ -139,11 +143,11 @@ async fn images_are_built_layer_by_layer() {
     );
 
     let failing = ImageSpec {
-        commands: ["true", "echo because; exit 3", "never"].map(Into::into).into(),
+        commands: ["true", "echo two", "echo because; exit 3", "never"].map(Into::into).into(),
         ..image.clone()
     };
     let error = provider.build_image(&failing, Some("failing"), log.clone()).await.expect_err("fails");
-    assert!(error.message.contains("command 2") && error.message.contains("because"), "{error}");
+    assert!(error.message.contains("command 3") && error.message.contains("because"), "{error}");
     assert_eq!(provider.find_image("failing").await, Ok(None));
 
     let read_only = ImageSpec { read_only: vec!["/app".into()], ..image };
@@ -309,6 +313,23 @@ async fn a_lost_worker_is_told_from_a_command_that_ends() {
     assert_eq!(process.next().await.expect_err("lost").kind.as_str(), "sandbox-lost");
     assert_eq!(process.wait().await.expect_err("lost").kind.as_str(), "sandbox-lost");
     assert!(!sandbox.is_open());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_the_wrong_version_is_refused() {
+    let provider = provider().await;
+    let mounted = SandboxSpec { volumes: BTreeMap::from([("/v".into(), "old".into())]), ..spec() };
+    let refused = [
+        provider.open(mounted).await.err().expect("refused"),
+        provider.volumes().put("old", "file", b"x", None).await.expect_err("refused"),
+        provider.volumes().entries("old", "").await.expect_err("refused"),
+    ];
+    for error in refused {
+        assert_eq!(error.kind.as_str(), "conflict");
+        assert!(error.message.contains("`old` on Modal is of version 1"), "{error}");
+    }
+    assert_eq!(asked(&provider.server, "SandboxCreateV2"), 0);
+    assert_eq!(provider.list().await, Ok(Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

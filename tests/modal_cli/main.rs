@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 mod nobody;
+mod refused;
 mod secrets;
 mod served;
 mod session;

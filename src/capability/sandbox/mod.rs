@@ -315,6 +315,15 @@ pub trait SandboxProvider: Send + Sync {
     fn caveats(&self) -> &'static [&'static str] {
         &[]
     }
+    /// Whether it takes the operator's credentials: `auth-error` where it does not. Those without any say yes.
+    async fn admitted(&self) -> Result<()> {
+        Ok(())
+    }
+    /// The secret that it keeps under this name, for the value called `key`. `not-found` where it keeps none such.
+    async fn kept_secret(&self, name: &str, key: &str) -> Result<KeptSecret> {
+        let message = format!("the provider `{}` keeps no secrets, so not `{name}/{key}`", self.name());
+        Err(CapabilityError::new(ErrorKind::NOT_FOUND, message))
+    }
     /// How well a sandbox like this would be held in, without opening it.
     async fn isolation(&self, spec: &SandboxSpec) -> Result<Isolation>;
     /// Opens a sandbox: a fresh one, or the files of an earlier one with this id. Fails with `unavailable` and the

@@ -4,6 +4,7 @@ use crate::account::Account;
 use crate::error::{Result, status};
 use crate::fault::Faults;
 use crate::image::Images;
+use crate::proto::client::{ObjectCreationType, VolumeFsVersion, VolumeGetOrCreateRequest};
 use crate::record::Record;
 use crate::sandboxes::Sandboxes;
 use crate::token::Tokens;
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) images: BTreeMap<String, String>,
     /// Name -> variables.
     pub(crate) secrets: BTreeMap<String, BTreeMap<String, String>>,
+    /// Names of volumes of version 1.
+    pub(crate) old_volumes: Vec<String>,
     pub(crate) image_builder_version: String,
     /// How long the token for calls about sandboxes is good.
     pub(crate) auth_life: Duration,
@@ -64,6 +67,15 @@ impl Cloud {
         for (name, variables) in &settings.secrets {
             account.add_secret(name, variables);
         }
+        let volumes = Volumes::new(&settings.directory)?;
+        for name in &settings.old_volumes {
+            volumes.get_or_create(VolumeGetOrCreateRequest {
+                deployment_name: name.clone(),
+                object_creation_type: ObjectCreationType::CreateIfMissing.into(),
+                version: VolumeFsVersion::V1.into(),
+                ..Default::default()
+            })?;
+        }
         Ok(Self {
             provider: provider.map_err(status)?,
             url,
@@ -72,7 +84,7 @@ impl Cloud {
             record: Record::default(),
             account,
             images: Images::default(),
-            volumes: Volumes::new(&settings.directory)?,
+            volumes,
             sandboxes: Sandboxes::default(),
             settings,
             runtime: tokio::runtime::Handle::current(),

@@ -54,6 +54,8 @@ pub(crate) async fn pass(State(cloud): State<Arc<Cloud>>, request: Request, next
             }
             std::future::pending().await
         }
+        // The connection goes with everybody's.
+        Some(Effect::Vanish) => std::future::pending().await,
         fault => refused.map(|()| fault),
     };
     let (head, body) = request.into_parts();

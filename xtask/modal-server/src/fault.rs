@@ -2,11 +2,16 @@
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
 /// Faults that are still to happen. Each is used up by the calls it happens to.
 #[derive(Debug, Default)]
-pub struct Faults(Mutex<Vec<Fault>>);
+pub struct Faults {
+    ahead: Mutex<Vec<Fault>>,
+    /// Whether nobody is there any more.
+    gone: watch::Sender<bool>,
+}
 
 #[derive(Clone, Debug)]
 struct Fault {
@@ -35,6 +40,8 @@ pub(crate) enum Effect {
     Cut,
     /// The connection breaks once this many bytes of output were sent.
     CutOutput(usize),
+    /// All connections break, and no further one is taken.
+    Vanish,
 }
 
 impl Faults {
@@ -72,6 +79,23 @@ impl Faults {
         self.add("TaskExecStdioRead", Effect::CutOutput(bytes.max(1)), Left::Calls(1));
     }
 
+    /// At the next call of `rpc`, before it is done, the server is gone: connections break, and further ones are not
+    /// taken, until [`Self::clear`]. Sandboxes go on.
+    pub fn vanish_at(&self, rpc: &str) {
+        self.add(rpc, Effect::Vanish, Left::Calls(1));
+    }
+
+    /// Whether the server is gone.
+    pub fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
+    /// Returns once the server is gone.
+    pub(crate) async fn gone(&self) {
+        // There is a sender as long as there is `self`.
+        drop(self.gone.subscribe().wait_for(|gone| *gone).await);
+    }
+
     /// Every call is refused, because the client is too old, until [`Self::clear`].
     pub fn refuse_version(&self) {
         let message = "this version of the client is too old: upgrade it";
@@ -81,10 +105,11 @@ impl Faults {
     /// Takes all faults back.
     pub fn clear(&self) {
         self.lock().clear();
+        self.gone.send_replace(false);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Fault>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, rpc: &str, effect: Effect, left: Left) {
@@ -101,6 +126,9 @@ impl Faults {
         let fault = faults.iter_mut().find(|fault| fault.rpc == rpc || fault.rpc == "*")?;
         if let Left::Calls(calls) = &mut fault.left {
             *calls -= 1;
+        }
+        if matches!(fault.effect, Effect::Vanish) {
+            self.gone.send_replace(true);
         }
         Some(fault.effect.clone())
     }

@@ -64,6 +64,13 @@ impl Builder {
         self
     }
 
+    /// A volume of version 1 in the main environment.
+    #[must_use]
+    pub fn first_generation_volume(mut self, name: &str) -> Self {
+        self.0.old_volumes.push(name.into());
+        self
+    }
+
     /// Sandboxes on one page of a list, 100 where it is not said.
     #[must_use]
     pub fn page(mut self, sandboxes: usize) -> Self {
@@ -137,6 +144,7 @@ impl Server {
             tokens: Vec::new(),
             images: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            old_volumes: Vec::new(),
             image_builder_version: "2025.06".into(),
             auth_life: hour,
             router_life: hour,
@@ -234,17 +242,24 @@ async fn accept(listener: TcpListener, cloud: &Arc<Cloud>) {
         .merge(blocks);
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        if cloud.faults.is_gone() {
+            continue;
+        }
         // A failure only delays small messages.
         drop(stream.set_nodelay(true));
-        let (routes, cut) = (routes.clone(), Cut::default());
+        let (routes, cut, faults) = (routes.clone(), Cut::default(), cloud.faults.clone());
         tokio::spawn(async move {
             let connection = TokioIo::new(Connection::new(stream, cut.clone()));
             let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(cut.clone());
                 routes.clone().call(request)
             });
-            // Clients hang up as they like, and cuts are meant to fail here.
-            drop(auto::Builder::new(TokioExecutor::new()).serve_connection(connection, service).await);
+            let builder = auto::Builder::new(TokioExecutor::new());
+            tokio::select! {
+                // Clients hang up as they like, and cuts are meant to fail here.
+                _ = builder.serve_connection(connection, service) => {}
+                () = faults.gone() => {}
+            }
         });
     }
 }

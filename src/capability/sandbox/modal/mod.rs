@@ -78,6 +78,8 @@ struct Inner {
     volumes: Arc<ModalVolumes>,
     /// Whether what earlier processes have left was ended.
     swept: OnceCell<()>,
+    /// Whether Modal took the credentials.
+    admitted: OnceCell<()>,
 }
 
 fn store(home: &Path) -> Result<Store> {
@@ -109,7 +111,15 @@ impl ModalProvider {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let volumes = Arc::new(ModalVolumes::new(client.clone(), store.volumes()));
         let images = Images::open(store, Ids::Emulated { uid, gid })?;
-        let inner = Inner { client, options, images, scope, volumes, swept: OnceCell::new() };
+        let inner = Inner {
+            client,
+            options,
+            images,
+            scope,
+            volumes,
+            swept: OnceCell::new(),
+            admitted: OnceCell::new(),
+        };
         Ok(Self { inner: Arc::new(inner), open: Mutex::default() })
     }
 
@@ -229,6 +239,14 @@ impl SandboxProvider for ModalProvider {
              key (`from: modal:NAME/KEY`), and a key that is handed to a command is seen by everything that runs there",
             "what is written there lies with Modal: files, images and volumes",
         ]
+    }
+
+    async fn admitted(&self) -> Result<()> {
+        self.inner
+            .admitted
+            .get_or_try_init(async || self.inner.client.hello().await.map(drop))
+            .await
+            .map(drop)
     }
 
     async fn kept_secret(&self, name: &str, key: &str) -> Result<KeptSecret> {
