@@ -153,6 +153,22 @@ def variables_come_from_image_secrets_and_command():
 
 
 @check
+def a_command_has_a_secret_by_its_name_and_the_next_has_not():
+    sb = sandbox()
+    say = ("sh", "-c", "echo ${GITHUB_TOKEN-none}")
+    assert sb.exec(*say, secrets=[modal.Secret.from_name("github")]).stdout.read() == "t0ps3cret\n"
+    assert sb.exec(*say).stdout.read() == "none\n"
+    sb.terminate()
+
+
+@check
+def a_sandbox_has_the_resources_that_it_is_given():
+    sb = sandbox(cpu=(1.0, 1.0), memory=(512, 512))
+    assert sb.exec("true").wait() == 0
+    sb.terminate()
+
+
+@check
 def a_command_ends_at_its_time_out():
     sb = sandbox()
     process = sb.exec("sh", "-c", "echo begun; sleep 1000", timeout=1)
@@ -443,6 +459,14 @@ REACH = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv
 
 
 @check
+def a_volume_that_is_deleted_is_gone():
+    modal.Volume.from_name("gone", create_if_missing=True, version=2).hydrate()
+    modal.Volume.objects.delete("gone")
+    with raises(NotFoundError):
+        modal.Volume.from_name("gone").hydrate()
+
+
+@check
 def a_blocked_network_is_blocked():
     address = os.environ["MODAL_SERVER_URL"].removeprefix("http://").split(":")
     reached = []
@@ -466,6 +490,19 @@ def an_allow_list_is_changed_while_the_sandbox_lives():
         sb._experimental_set_outbound_network_policy(outbound_domain_allowlist=[f"localhost:{port}"])
         assert sb.exec("python3", "-c", fetch).stdout.read() == "b'200'\n"
         sb.terminate()
+
+
+@check
+def addresses_are_allowed_one_by_one():
+    sb = sandbox(outbound_cidr_allowlist=["192.0.2.7/32"])
+    fetch = (
+        "import socket, os; s = socket.create_connection(('127.0.0.1', int(os.environ['http_proxy'].split(':')[-1].strip('/'))));"
+        "s.send(b'CONNECT 127.0.0.1:80 HTTP/1.1\\r\\nHost: 127.0.0.1:80\\r\\n\\r\\n'); print(s.recv(99).split()[1])"
+    )
+    assert sb.exec("python3", "-c", fetch).stdout.read() == "b'403'\n"
+    sb._experimental_set_outbound_network_policy(outbound_cidr_allowlist=["127.0.0.1/32"])
+    assert sb.exec("python3", "-c", fetch).stdout.read() != "b'403'\n"
+    sb.terminate()
 
 
 @check

@@ -3,7 +3,7 @@
 use crate::client;
 use modal_server::{Recorded, Server};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,9 +15,6 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/modal_server/ju
 const PAGE: usize = 2;
 /// Python's client asks for another router token in the last 30 s of one alone.
 const ROUTER_TOKEN_LIFE: Duration = Duration::from_secs(29);
-
-/// Metadata of calls to a router.
-const BEARER: &str = "authorization";
 
 static VERDICT: LazyLock<Verdict> = LazyLock::new(run);
 
@@ -43,39 +40,12 @@ pub(crate) fn names() -> Vec<&'static str> {
     script.split("\n@check\ndef ").skip(1).filter_map(|rest| rest.split('(').next()).collect()
 }
 
-/// What the client sends with a call that it makes for the first time: the names of metadata, and the paths of fields.
-/// What all calls to the control plane have, and all to routers, is said once.
-pub(crate) fn sent() -> String {
-    let mut text = String::new();
-    for (who, routed) in [("the control plane", false), ("a router", true)] {
-        let mut sent: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-        for call in
-            VERDICT.calls.iter().filter(|call| first(call) && routed == call.metadata.contains_key(BEARER))
-        {
-            let parts = sent.entry(&call.rpc).or_default();
-            parts.extend(call.metadata.keys().map(|name| format!("metadata {name}")));
-            parts.extend(call.fields.iter().map(|path| format!("field {path}")));
-        }
-        let all = sent.values().cloned().reduce(|all, parts| &all & &parts).unwrap_or_default();
-        text += &format!("every call to {who}\n{}", lines(all.iter()));
-        for (rpc, parts) in &sent {
-            text += &format!("{rpc}\n{}", lines(parts.difference(&all)));
-        }
-    }
-    text
+/// All that the client asked for.
+pub(crate) fn calls() -> &'static [Recorded] {
+    &VERDICT.calls
 }
 
-fn first(call: &Recorded) -> bool {
-    ["x-retry-attempt", "x-throttle-retry-attempt"]
-        .iter()
-        .all(|name| call.metadata.get(*name).is_none_or(|attempt| attempt == "0"))
-}
-
-fn lines<'a>(parts: impl Iterator<Item = &'a String>) -> String {
-    parts.map(|part| format!("  {part}\n")).collect()
-}
-
-fn launcher() -> PathBuf {
+pub(crate) fn launcher() -> PathBuf {
     std::env::var_os("HARVEST_TEST_LAUNCHER").unwrap_or_else(|| env!("CARGO_BIN_EXE_harvest").into()).into()
 }
 

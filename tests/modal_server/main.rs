@@ -2,7 +2,10 @@
 //! with the hashes of their archives.
 
 mod client;
+mod differences;
 mod judge;
+mod ours;
+mod sent;
 
 use judge::judged;
 
@@ -29,6 +32,8 @@ checks! {
     megabytes_of_output_arrive_whole,
     an_entrypoint_talks_and_its_end_is_the_sandboxes,
     variables_come_from_image_secrets_and_command,
+    a_command_has_a_secret_by_its_name_and_the_next_has_not,
+    a_sandbox_has_the_resources_that_it_is_given,
     a_command_ends_at_its_time_out,
     a_sandbox_ends_at_its_time_out,
     a_sandbox_in_which_nothing_happens_ends,
@@ -47,8 +52,10 @@ checks! {
     what_a_sandbox_writes_reaches_the_volume_when_it_syncs_or_ends,
     a_part_of_a_volume_is_mounted_and_cannot_be_written,
     a_volume_has_one_version,
+    a_volume_that_is_deleted_is_gone,
     a_blocked_network_is_blocked,
     an_allow_list_is_changed_while_the_sandbox_lives,
+    addresses_are_allowed_one_by_one,
     a_sandbox_is_ready_when_its_probe_says_so,
     a_port_is_reached_through_its_tunnel,
     wrong_credentials_are_refused,
@@ -69,5 +76,5 @@ fn every_check_of_the_client_is_a_test() {
 /// What harvest's own client is held against. `#` and a number is a field that harvest does not know.
 #[test]
 fn what_the_client_sends() {
-    insta::assert_snapshot!(judge::sent());
+    insta::assert_snapshot!(sent::Sent::of(judge::calls()).text());
 }

@@ -179,11 +179,7 @@ impl Client {
 
     /// Opens a stream of answers. It is not opened again; whoever reads it knows from where on.
     pub(crate) async fn stream<C: Streamed>(&self, request: &C) -> Result<Streaming<C::Answer>, Fault> {
-        let opening = async {
-            let mut metadata = self.headers();
-            Tries::begin(Key::fresh()).add_to(&mut metadata);
-            open_stream(self.channel().await?, request, metadata).await
-        };
+        let opening = async { open_stream(self.channel().await?, request, self.headers()).await };
         let opened = tokio::time::timeout(CALL_LIMIT, opening).await;
         opened.map_err(|_| Fault::late(CALL_LIMIT))?.map_err(|status| self.fault(status))
     }

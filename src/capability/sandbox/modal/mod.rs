@@ -206,7 +206,7 @@ impl Inner {
             });
             if !needed {
                 tracing::info!(sandbox = id, "ending a sandbox on Modal that nobody needs");
-                remote::terminate(&self.client, id, &running.id).await?;
+                remote::terminate(&self.client, id, &running.id, None).await?;
                 if !self.images.store.sandbox(id).exists() {
                     self.discard(id, lock).await?;
                 }

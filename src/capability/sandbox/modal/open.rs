@@ -57,7 +57,7 @@ pub(super) async fn open(inner: &Arc<Inner>, spec: SandboxSpec) -> Result<Arc<St
     record.write(&inner.images.store, &id)?;
     drop(hold);
     if let Some(leaving) = record.leaving.take() {
-        remote::terminate(&inner.client, &id, &leaving).await?;
+        remote::terminate(&inner.client, &id, &leaving, None).await?;
     }
     let made = match record.sandbox.clone() {
         Some(sandbox) => inner.find(&id, sandbox).await?,
@@ -184,10 +184,11 @@ impl Inner {
                 }
             }
         };
-        let router = Router::new(self.client.clone(), made.sandbox.clone(), made.token, made.access);
+        let router = Router::new(self.client.clone(), made.sandbox.clone(), made.token.clone(), made.access);
         Ok(Remote {
             id: spec.id.clone(),
             sandbox: made.sandbox,
+            token: made.token,
             task,
             client: self.client.clone(),
             router: Arc::new(router),
@@ -218,14 +219,14 @@ impl Inner {
     pub(super) async fn end_recorded(&self, id: &str) -> Result<()> {
         let Some(record) = Record::read(&self.images.store, id)? else { return Ok(()) };
         for sandbox in record.sandbox.iter().chain(&record.leaving) {
-            remote::terminate(&self.client, id, sandbox).await?;
+            remote::terminate(&self.client, id, sandbox, None).await?;
         }
         if record.sandbox.is_some() || record.suspended {
             return Ok(());
         }
         // It may have been made for somebody who did not hear of it.
         match self.adopt(&record).await {
-            Ok(Made { sandbox, .. }) => remote::terminate(&self.client, id, &sandbox).await,
+            Ok(Made { sandbox, .. }) => remote::terminate(&self.client, id, &sandbox, None).await,
             Err(error) if [ErrorKind::NOT_FOUND, ErrorKind::CONFLICT].contains(&error.kind) => Ok(()),
             Err(error) => Err(error),
         }

@@ -38,6 +38,8 @@ pub(super) struct Remote {
     pub(super) id: String,
     /// Modal's.
     pub(super) sandbox: String,
+    /// What Modal gave whoever made it, for later calls.
+    pub(super) token: Option<String>,
     pub(super) task: String,
     pub(super) client: Client,
     pub(super) router: Arc<Router>,
@@ -267,7 +269,7 @@ impl Remote {
 
     /// Asks Modal to end it, and waits until it has.
     pub(super) async fn terminate(&self) -> Result<()> {
-        terminate(&self.client, &self.id, &self.sandbox).await
+        terminate(&self.client, &self.id, &self.sandbox, self.token.clone()).await
     }
 }
 
@@ -275,15 +277,21 @@ impl Remote {
 const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// Ends one of Modal's sandboxes, and waits until it has ended. Succeeds where there is none.
-pub(super) async fn terminate(client: &Client, id: &str, sandbox: &str) -> Result<()> {
+pub(super) async fn terminate(
+    client: &Client,
+    id: &str,
+    sandbox: &str,
+    sandbox_token: Option<String>,
+) -> Result<()> {
     let doing = || format!("end sandbox {id}");
     let request = api::SandboxTerminateRequest { sandbox_id: sandbox.into() };
-    match client.call(&request, Options::default()).await {
+    let options = Options { sandbox_token: sandbox_token.clone(), ..Options::default() };
+    match client.call(&request, options).await {
         Ok(_) => {}
         Err(fault) if fault.code == Code::NotFound => return Ok(()),
         Err(fault) => return Err(fault.explain(doing())),
     }
-    let ending = Ending::watch(client.clone(), sandbox.into(), None);
+    let ending = Ending::watch(client.clone(), sandbox.into(), sandbox_token);
     match tokio::time::timeout(END_LIMIT, ending.ended()).await {
         Ok(Ended::With(_) | Ended::Unknown) => Ok(()),
         Ok(Ended::Unreachable(why)) => {
