@@ -303,6 +303,23 @@ async fn output_that_is_cut_and_tokens_that_expire_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_commands_run_at_once_than_one_connection_carries() {
+    let provider = provider().await;
+    let sandbox = open(&*provider).await;
+    let mut processes = Vec::new();
+    // Each has three calls open, and the server allows a hundred.
+    for _ in 0..40 {
+        let mut process = sandbox.exec(ExecSpec { stdin: true, ..sh("echo up; cat") }).await.expect("starts");
+        assert_eq!(process.next().await, Ok(Some(Chunk::Stdout("up\n".into()))));
+        processes.push(process);
+    }
+    for process in &mut processes {
+        process.close_stdin();
+        assert_eq!(process.wait().await, Ok(ExitStatus::Code(0)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_worker_is_told_from_a_command_that_ends() {
     let provider = provider().await;
     let sandbox = open(&*provider).await;

@@ -3,10 +3,10 @@
 use super::fault::Fault;
 use super::messages::task_command_router as api;
 use super::retry::ROUTER;
-use super::router::Router;
+use super::router::{Answers, Router};
 use bytes::Bytes;
 use std::sync::Arc;
-use tonic::{Code, Streaming};
+use tonic::Code;
 
 /// Which of its streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Source {
 pub(crate) struct Output {
     router: Arc<Router>,
     request: api::TaskExecStdioReadRequest,
-    stream: Option<Streaming<api::TaskExecStdioReadResponse>>,
+    stream: Option<Answers<api::TaskExecStdioReadResponse>>,
     /// Failures since bytes last arrived.
     failures: u32,
     /// Whether the token was renewed since then.

@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::fault::Fault;
 use super::messages::client as api;
 use super::retry::ROUTER;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -17,6 +18,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long one attempt of a call may take that names no other limit.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Calls that one connection carries. Servers allow 100 or more of them; a command that runs has three.
+const CALLS: usize = 60;
+/// Connections to one worker. Beyond them, calls wait for each other.
+const CONNECTIONS: usize = 32;
 
 /// The way to one sandbox. Where the worker refuses its token, a new one is fetched, and with it perhaps another worker.
 pub(crate) struct Router {
@@ -36,9 +42,30 @@ struct Known {
 /// Where the sandbox is, and the right to call there.
 #[derive(Clone)]
 struct Place {
-    channel: Channel,
+    url: String,
+    connections: Arc<tokio::sync::Mutex<Vec<Connection>>>,
     jwt: String,
     number: u64,
+}
+
+/// A connection, held by each call on it.
+#[derive(Clone)]
+pub(super) struct Connection {
+    channel: Channel,
+    calls: Arc<()>,
+}
+
+/// A stream of answers, which keeps its place on the connection.
+pub(super) struct Answers<A> {
+    stream: Streaming<A>,
+    _connection: Connection,
+}
+
+impl<A> Answers<A> {
+    /// The next one, `None` at the end.
+    pub(super) async fn message(&mut self) -> Result<Option<A>, Status> {
+        self.stream.message().await
+    }
 }
 
 impl Router {
@@ -64,7 +91,10 @@ impl Router {
         let (mut attempt, mut stale) = (0, None);
         loop {
             let place = self.place(stale).await?;
-            let answering = unary(place.channel.clone(), request, place.headers()?);
+            let answering = async {
+                let connection = place.connection().await?;
+                unary(connection.channel.clone(), request, place.headers()?).await
+            };
             let fault = match tokio::time::timeout(limit, answering).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => Fault::from(status),
@@ -94,11 +124,15 @@ impl Router {
     }
 
     /// Opens a stream of answers, with a new token where the old one is refused. It is not opened again.
-    pub(crate) async fn stream<C: Streamed>(&self, request: &C) -> Result<Streaming<C::Answer>, Fault> {
+    pub(super) async fn stream<C: Streamed>(&self, request: &C) -> Result<Answers<C::Answer>, Fault> {
         let mut stale = None;
         loop {
             let place = self.place(stale).await?;
-            let opening = open_stream(place.channel.clone(), request, place.headers()?);
+            let opening = async {
+                let connection = place.connection().await?;
+                let stream = open_stream(connection.channel.clone(), request, place.headers()?).await?;
+                Ok::<_, Status>(Answers { stream, _connection: connection })
+            };
             let fault = match tokio::time::timeout(CALL_LIMIT, opening).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(status)) => Fault::from(status),
@@ -128,7 +162,9 @@ impl Router {
         };
         let channel = self.connect(&access.url).await?;
         known.count += 1;
-        let place = Place { channel, jwt: access.jwt, number: known.count };
+        let first = Connection { channel, calls: Arc::default() };
+        let connections = Arc::new(tokio::sync::Mutex::new(vec![first]));
+        let place = Place { url: access.url, connections, jwt: access.jwt, number: known.count };
         known.place = Some(place.clone());
         Ok(place)
     }
@@ -170,6 +206,23 @@ impl Router {
 }
 
 impl Place {
+    /// A connection with room for a call; a further one where there is none.
+    async fn connection(&self) -> Result<Connection, Status> {
+        let mut all = self.connections.lock().await;
+        // One is the list's own.
+        let calls = |connection: &Connection| Arc::strong_count(&connection.calls) - 1;
+        match all.iter().min_by_key(|connection| calls(connection)) {
+            Some(least) if calls(least) < CALLS || all.len() == CONNECTIONS => Ok(least.clone()),
+            _ => {
+                let opened = channel::open(&self.url).await;
+                let channel = opened.map_err(|fault| Status::new(fault.code, fault.message))?;
+                let further = Connection { channel, calls: Arc::default() };
+                all.push(further.clone());
+                Ok(further)
+            }
+        }
+    }
+
     fn headers(&self) -> Result<MetadataMap, Status> {
         let mut metadata = MetadataMap::new();
         metadata.insert("authorization", secret(&format!("Bearer {}", self.jwt))?);

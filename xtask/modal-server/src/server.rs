@@ -32,6 +32,8 @@ use tower_service::Service;
 
 /// Bytes of one message, as Modal's own clients have it.
 const MESSAGE_LIMIT: usize = 100 << 20;
+/// Calls that a connection carries at once: what servers commonly allow.
+const STREAM_LIMIT: u32 = 100;
 /// How long sandboxes may take to end when the server stops.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -254,7 +256,8 @@ async fn accept(listener: TcpListener, cloud: &Arc<Cloud>) {
                 request.extensions_mut().insert(cut.clone());
                 routes.clone().call(request)
             });
-            let builder = auto::Builder::new(TokioExecutor::new());
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http2().max_concurrent_streams(STREAM_LIMIT);
             tokio::select! {
                 // Clients hang up as they like, and cuts are meant to fail here.
                 _ = builder.serve_connection(connection, service) => {}
