@@ -158,12 +158,15 @@ impl SandboxSlot {
     }
 
     async fn end(&self, keep_files: bool) -> Result<()> {
-        self.terminate().await?;
-        match self.keep || keep_files {
-            true => Ok(()),
-            // Also where it was never opened here: an earlier process may have.
-            false => self.provider.remove(self.id()).await,
+        if self.keep || keep_files {
+            return self.terminate().await;
         }
+        // Not terminated first: a provider may save the files of one that is, and nobody needs them.
+        let opened = self.opened.lock().await.take();
+        // Also where it was never opened here: an earlier process may have.
+        let removed = self.provider.remove(self.id()).await;
+        drop(opened);
+        removed
     }
 }
 
