@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: an agent session from end to end, on a sample repository whose test fails.
 
 mod model;
-mod sample;
+pub(crate) mod sample;
 
 use crate::debian::{self, Need, Probe};
 use crate::program::Program;

@@ -4,6 +4,7 @@ mod build;
 mod debian;
 mod demo;
 mod fixture;
+mod live_modal;
 mod program;
 mod scripted_api;
 mod setup;
@@ -24,6 +25,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   soak [CASES]          the random tests of run core and checker with that many cases, 1,000,000 where none are named
   soak kills [N]        kill -9 of the real binary under load, N times and at every record of a run, 200 where none are named
   soak sandboxes [N]    kill -9 of hosts, launchers and init processes of sandboxes, in N rounds, 500 where none are named
+  live-modal [session]  harvest on Modal itself, for a few cents: doctor, a small workflow and, where it is asked for, an agent session
   scripted-api NAME DIR a Messages API on loopback that follows a scenario, until standard input ends";
 
 fn main() -> ExitCode {
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         ["fixture", name] => fixture::run(name, None),
         ["fixture", name, binary] => fixture::run(name, Some(binary)),
         ["soak", ref words @ ..] => soak::run(words),
+        ["live-modal"] => live_modal::run(false),
+        ["live-modal", "session"] => live_modal::run(true),
         ["scripted-api", name, directory] => scripted_api::run(name, directory),
         _ => {
             eprintln!("{USAGE}");

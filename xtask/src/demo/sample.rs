@@ -16,13 +16,13 @@ const FILES: [(&str, &str); 2] = [
 ];
 
 /// A repository made for one demo.
-pub(super) struct Sample {
-    pub(super) path: PathBuf,
+pub(crate) struct Sample {
+    pub(crate) path: PathBuf,
 }
 
 impl Sample {
     /// Makes it afresh.
-    pub(super) fn create(path: &Path) -> Result<Self, String> {
+    pub(crate) fn create(path: &Path) -> Result<Self, String> {
         let failed =
             |error: std::io::Error| format!("cannot make the sample repository {}: {error}", path.display());
         if path.exists() {
