@@ -12,14 +12,19 @@ use crate::config::Home;
 use crate::engine::{Preparer, Surroundings};
 use crate::host::{HostExecutor, Library, Providers, RunSetup, Tier};
 use crate::id::RunId;
+use crate::isolation::PROVIDERS;
 use crate::run::{Event, Run, RunStarted};
 use crate::step::{ErrorKind, StepError};
 use crate::workflow::model::{SandboxTemplate, Template};
 use async_trait::async_trait;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Key of an image definition: what is different for one provider.
+const VARIANTS: &str = "providers";
 
 /// What runs are prepared with.
 pub(super) struct Ground {
@@ -124,16 +129,16 @@ impl Ground {
 }
 
 impl App {
-    /// Reads an image definition; paths under `copy` are relative to its directory.
+    /// Reads an image definition as it is for one provider; paths under `copy` are relative to its directory.
     ///
     /// # Errors
-    /// Where the file cannot be read or is no image definition.
-    pub fn read_image(&self, file: &Path) -> Result<ImageSpec, AppError> {
+    /// Where the file cannot be read or is no image definition, for this provider or another.
+    pub fn read_image(&self, file: &Path, provider: &str) -> Result<ImageSpec, AppError> {
         let say = |what: &dyn std::fmt::Display| AppError::File(format!("{}: {what}", file.display()));
         let text = super::files::read(file)?;
         let value =
             crate::workflow::data::read(&file.display().to_string(), &text).map_err(|error| say(&error))?;
-        let mut spec: ImageSpec = serde_json::from_value(value).map_err(|error| say(&error))?;
+        let mut spec = image_of(value, provider).map_err(|error| say(&error))?;
         let directory = file.parent().unwrap_or(Path::new("."));
         for source in spec.copy.values_mut() {
             let path = directory.join(&*source);
@@ -144,6 +149,30 @@ impl App {
         }
         Ok(spec)
     }
+}
+
+/// The definition for one provider: what it has under `providers` stands in place of the same keys of all.
+fn image_of(mut value: Value, provider: &str) -> Result<ImageSpec, String> {
+    let variants = value.as_object_mut().and_then(|definition| definition.remove(VARIANTS));
+    let read = |value| serde_json::from_value::<ImageSpec>(value).map_err(|error| error.to_string());
+    let mut spec = read(value.clone())?;
+    let Some(variants) = variants else { return Ok(spec) };
+    let wrong = || format!("`{VARIANTS}` maps names of providers to keys of a definition");
+    for (name, variant) in variants.as_object().ok_or_else(wrong)? {
+        if !PROVIDERS.contains(&name.as_str()) {
+            return Err(format!("`{VARIANTS}.{name}`: the providers are {}", PROVIDERS.join(", ")));
+        }
+        let keys = variant.as_object().ok_or_else(wrong)?.clone();
+        let mut whole = value.clone();
+        if let Some(definition) = whole.as_object_mut() {
+            definition.extend(keys);
+        }
+        let variant = read(whole).map_err(|error| format!("`{VARIANTS}.{name}`: {error}"))?;
+        if name == provider {
+            spec = variant;
+        }
+    }
+    Ok(spec)
 }
 
 pub(super) fn sandbox(state: &Run, name: &str, template: &SandboxTemplate) -> Result<SandboxSpec, AppError> {
@@ -171,7 +200,7 @@ pub(super) fn sandbox(state: &Run, name: &str, template: &SandboxTemplate) -> Re
 fn text(state: &Run, sandbox: &str, key: &str, template: &Template) -> Result<String, AppError> {
     let wrong = |what: String| AppError::Inputs(vec![format!("sandbox `{sandbox}`, `{key}`: {what}")]);
     match state.setting(template).map_err(wrong)? {
-        serde_json::Value::String(text) => Ok(text),
+        Value::String(text) => Ok(text),
         other => Err(wrong(format!("it is {other}, and must be text"))),
     }
 }
@@ -195,4 +224,29 @@ pub(super) fn host(
     let git: Arc<dyn GitProvider> = Arc::new(LocalGit::new(home.path(), std::env::vars().collect())?);
     let providers = Providers { sandboxes, git: Some(git), registry, streams };
     Ok(Arc::new(HostExecutor::new(library, providers)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_provider_has_its_own_keys_of_an_image_and_shares_the_others() {
+        let definition = json!({
+            "base": "host", "commands": ["a"], "env": { "A": "1" },
+            "providers": { "modal": { "base": "debian:bookworm-slim", "commands": ["b", "c"] } },
+        });
+        let local = image_of(definition.clone(), "local").unwrap();
+        assert_eq!((&*local.base, &*local.commands), ("host", &["a".to_owned()][..]));
+        let modal = image_of(definition.clone(), "modal").unwrap();
+        assert_eq!((&*modal.base, modal.commands.len(), &*modal.env["A"]), ("debian:bookworm-slim", 2, "1"));
+        let wrong =
+            |variants| image_of(json!({ "base": "host", "providers": variants }), "local").unwrap_err();
+        insta::assert_snapshot!(wrong(json!({ "moda": {} })), @"`providers.moda`: the providers are local, gvisor, docker, modal");
+        assert!(
+            wrong(json!({ "modal": { "bas": "x" } })).starts_with("`providers.modal`: unknown field `bas`")
+        );
+        assert!(wrong(json!(["modal"])).contains("maps names of providers"));
+    }
 }

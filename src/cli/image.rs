@@ -12,7 +12,8 @@ use std::sync::Arc;
 pub(super) enum Command {
     /// Build an image from a definition file; parts built before are taken from the cache.
     Build {
-        /// The definition: YAML with `base`, `commands`, `env`, `copy`, `read_only`, `workdir`, `user`.
+        /// The definition: YAML with `base`, `commands`, `env`, `copy`, `read_only`, `workdir`, `user`, and under `providers`
+        /// what is different for one.
         file: PathBuf,
         /// The name to give it; the file's stem by default.
         #[arg(long)]
@@ -90,7 +91,7 @@ pub(super) async fn image(app: &App, command: Command, talk: Talk) -> Outcome {
                 Some(name) => name,
                 None => return Err(Failure::usage("pass `--name NAME`: the file's own name is no text")),
             };
-            let spec = app.read_image(&file)?;
+            let spec = app.read_image(&file, &provider)?;
             let made =
                 app.tiers().get(&provider).await?.build_image(&spec, Some(&name), log(talk, json)).await?;
             print_made(&name, made, json)?;

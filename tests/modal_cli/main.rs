@@ -3,6 +3,7 @@
 mod doctor;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod image;
 mod nobody;
 mod refused;
 mod secrets;

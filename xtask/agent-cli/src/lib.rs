@@ -213,6 +213,22 @@ fn prune(cache: &Path, current: &Path) {
 mod tests {
     use super::*;
 
+    /// Outside of this machine the same packages are installed by name.
+    #[test]
+    fn the_image_for_modal_has_the_same_versions() {
+        let definition = include_str!("../../../images/agent.yaml");
+        let pins = MANIFEST.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once("\": \""));
+        let packages = pins.filter(|(name, _)| name.contains("mcp") || name.contains("modelcontextprotocol"));
+        let mut count = 0;
+        for (name, version) in packages {
+            let pin = format!(" {}@{}", name.trim_start_matches('"'), version.trim_end_matches('"'));
+            assert!(definition.contains(&pin), "{pin}");
+            count += 1;
+        }
+        assert_eq!(count, SERVERS.len());
+        assert!(definition.contains(&format!("@anthropic-ai/claude-code@{CLAUDE_VERSION}")));
+    }
+
     #[test]
     fn the_manifest_pins_the_version() {
         for architecture in ["x64", "arm64"] {
