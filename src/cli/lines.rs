@@ -7,6 +7,9 @@ use crate::id::StepRef;
 /// Most bytes of a line that has no end yet. A longer one is shown in several.
 const OPEN_MAX: usize = 64 << 10;
 
+/// Streams that come as programs write them. What a component says in any other is whole.
+const PIECEMEAL: [&str; 2] = ["stdout", "stderr"];
+
 /// Beginnings of lines whose ends have not come.
 #[derive(Default)]
 pub(super) struct Lines(Vec<Open>);
@@ -19,10 +22,11 @@ struct Open {
 }
 
 impl Lines {
-    /// The lines that an entry completes: an event is whole.
+    /// The lines that an entry completes.
     pub(super) fn take(&mut self, entry: &StreamEntry) -> Vec<String> {
         let piece = match &entry.content {
-            Content::Text(piece) => piece,
+            Content::Text(piece) if PIECEMEAL.contains(&entry.stream.as_str()) => piece,
+            Content::Text(text) => return text.lines().map(printable).collect(),
             Content::Data(data) => {
                 let text = words(data).map_or_else(|| data.to_string(), ToOwned::to_owned);
                 return text.lines().map(printable).collect();
@@ -70,6 +74,7 @@ mod tests {
         assert!(lines.take(&text("b", "stderr", "not this")).is_empty());
         assert_eq!(lines.take(&text("a", "stdout", "out\n")), ["out"]);
         assert_eq!(lines.take(&text("a", "stderr", "no file\nsecond\nth")), ["cat: no file", "second"]);
+        assert_eq!(lines.take(&text("a", "progress", "fetching")), ["fetching"]);
         assert_eq!(lines.take(&entry("a", "log", Content::Data(json!({ "message": "m" })))), ["m"]);
         assert_eq!(lines.end(Some(&StepRef::parse("a"))), [(StepRef::parse("a"), "th".into())]);
         assert_eq!(lines.end(None), [(StepRef::parse("b"), "not this".into())]);
