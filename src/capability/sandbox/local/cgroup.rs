@@ -101,9 +101,9 @@ impl Groups {
         done
     }
 
-    /// The files to write one's pid to.
-    pub(super) fn join_files(&self) -> Vec<PathBuf> {
-        self.directories.iter().map(|directory| directory.join("cgroup.procs")).collect()
+    /// Their directories.
+    pub(super) fn directories(&self) -> &[PathBuf] {
+        &self.directories
     }
 
     /// The file that counts the processes killed at the limit of memory, for [`kills`].
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(setting(&group, "memory.max"), (100 << 20).to_string());
         assert_eq!(setting(&group, "memory.swap.max"), "0");
         assert_eq!(setting(&group, "cpu.max"), "150000 100000");
-        assert_eq!(made.join_files(), [group.join("cgroup.procs")], "one group for all of it");
+        assert_eq!(made.directories(), [group.clone()], "one group for all of it");
         fs::write(
             group.join("memory.events"),
             "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n",
@@ -287,7 +287,7 @@ mod tests {
             (setting(&cpu, "cpu.cfs_period_us"), setting(&cpu, "cpu.cfs_quota_us")),
             ("100000".into(), "150000".into())
         );
-        assert_eq!(made.join_files().len(), 3);
+        assert_eq!(made.directories().len(), 3);
         fs::write(memory.join("memory.oom_control"), "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n")
             .unwrap();
         assert_eq!(kills(&made.kills_file().unwrap()), Some(7));
@@ -300,7 +300,7 @@ mod tests {
         parents.enabled(branch.path(), "memory");
         let made = Groups::make_below(&parents, "box", LIMITS);
         assert!(!made.processes && !made.memory && !made.cpu, "{made:?}");
-        assert_eq!((made.join_files().len(), made.kills_file()), (0, None));
+        assert_eq!((made.directories().len(), made.kills_file()), (0, None));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(super) struct Plan {
     pub(super) isolate_network: bool,
     /// Made inside when missing.
     pub(super) workdir: Option<String>,
-    /// `cgroup.procs` files of the groups that the sandbox is put into, and that go with it.
+    /// Directories of the groups that the sandbox is put into, and that go with it.
     pub(super) cgroups: Vec<PathBuf>,
     /// RLIMIT_NPROC where no cgroup bounds the number of processes.
     pub(super) process_limit: Option<u64>,

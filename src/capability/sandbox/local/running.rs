@@ -56,7 +56,7 @@ impl Launch {
         }
         let plan = Plan {
             lower,
-            cgroups: groups.join_files(),
+            cgroups: groups.directories().to_vec(),
             process_limit: (!groups.processes).then_some(cgroup::PROCESS_LIMIT),
             ..self.plan.clone()
         };

@@ -71,7 +71,7 @@ fn build(plan: &Plan, runtime: &Runtime, gate: &OwnedFd) -> Result<(), Failure> 
     for library in &runtime.libraries {
         programs.push((format!("/guest/{}", library.name), take(&library.path)?));
     }
-    init::settle(plan)?;
+    init::settle(plan, gate)?;
     let overlay = tree.overlay().map_err(mounts::no_overlay)?;
     let pieces = mounts::pieces(plan)?;
     let volumes = tree.volumes(plan)?;
@@ -105,8 +105,7 @@ fn build(plan: &Plan, runtime: &Runtime, gate: &OwnedFd) -> Result<(), Failure> 
     }
     let bundle = serde_json::to_vec(&bundle(plan, runtime))
         .map_err(|error| Failure::io("describe the sandbox", error))?;
-    fs::write("/bundle/config.json", bundle).map_err(step("describe the sandbox"))?;
-    init::wait_for_groups(gate)
+    fs::write("/bundle/config.json", bundle).map_err(step("describe the sandbox"))
 }
 
 /// Puts in place what `runsc` needs beside the tree.

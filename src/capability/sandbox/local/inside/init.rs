@@ -9,6 +9,8 @@ use super::{Failure, files, gvisor, halt, landlock, mounts, relay, seccomp, shim
 use crate::step::ErrorKind;
 use rustix::fs::{Mode, OFlags};
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// chown, dac_override, fowner, fsetid, kill, setgid, setuid, net_bind_service, sys_chroot, setfcap.
@@ -20,10 +22,11 @@ pub(super) const AGAIN: &str = "init";
 /// Number of the first descriptor that it then finds: replies about the start, the launcher's gate, signals, the plan.
 const FIRST: i32 = 3;
 
-/// Runs the init process in its new namespaces, with the host's socket at standard input. Ends with the process.
-pub(super) fn begin(plan: &Plan, fds: [&OwnedFd; 4]) -> ! {
+/// Runs the init process in its new namespaces, with the host's socket at standard input. Ends with the process. `tasks`
+/// are the files of groups that it is to move itself to.
+pub(super) fn begin(plan: &Plan, fds: [&OwnedFd; 4], tasks: Vec<File>) -> ! {
     let [boot, gate, signals, _] = fds;
-    let ready = wait_for_ids(gate);
+    let ready = join(tasks).and_then(|()| wait_for_ids(gate));
     if let (Ok(()), Some(runtime)) = (&ready, &plan.runtime) {
         gvisor::run(plan, runtime, [boot, gate, signals]);
     }
@@ -61,26 +64,19 @@ fn finish(result: Result<(), Failure>, boot: &OwnedFd, signals: &OwnedFd) -> ! {
     serve(signals.as_fd())
 }
 
+/// Moves this process, which has one thread, to groups by their files of tasks.
+fn join(tasks: Vec<File>) -> Result<(), Failure> {
+    // To the kernel, 0 is whoever writes.
+    let join = |mut file: File| file.write_all(b"0");
+    tasks.into_iter().try_for_each(join).map_err(|error| Failure::io("join the sandbox's cgroup", error))
+}
+
 /// Waits until the launcher has mapped the ids.
 fn wait_for_ids(gate: &OwnedFd) -> Result<(), Failure> {
     match wire::receive::<()>(gate.as_fd()) {
         Ok(Some(_)) => Ok(()),
-        _ => Err(launcher_ended()),
+        _ => Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up")),
     }
-}
-
-/// Waits until the launcher has put this process into its groups, and sees that it still lives: one that had ended before
-/// this process was tied to it will not end the sandbox.
-pub(super) fn wait_for_groups(gate: &OwnedFd) -> Result<(), Failure> {
-    match wire::receive::<()>(gate.as_fd()) {
-        // The launcher holds the other end for as long as it lives, and says no more.
-        Ok(Some(_)) if !sys::poll([gate.as_fd()], 0)[0] => Ok(()),
-        _ => Err(launcher_ended()),
-    }
-}
-
-fn launcher_ended() -> Failure {
-    Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up")
 }
 
 /// Executes this binary once more, from a read-only mount. Comes back only to say why not.
@@ -101,9 +97,8 @@ fn build(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
     let step = |doing: &'static str| move |error: std::io::Error| Failure::io(doing, error);
     // Opened while still the host's user: the state directory is closed to the ids of the sandbox.
     let tree = mounts::Tree::open(plan)?;
-    settle(plan)?;
+    settle(plan, gate)?;
     tree.build(plan)?;
-    wait_for_groups(gate)?;
     sys::limit_resource(libc::RLIMIT_CORE, 0).map_err(step("switch off core dumps"))?;
     sys::new_session();
     sys::limit_capabilities(CAPABILITIES).map_err(step("give up capabilities"))?;
@@ -115,7 +110,7 @@ fn build(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
 
 /// Makes the new namespaces the sandbox's own: its ids, its loopback, its name, its limit of processes, and its end with
 /// the launcher.
-pub(super) fn settle(plan: &Plan) -> Result<(), Failure> {
+pub(super) fn settle(plan: &Plan, gate: &OwnedFd) -> Result<(), Failure> {
     let step = |doing: &'static str| move |error: std::io::Error| Failure::io(doing, error);
     if plan.ids == Ids::Range {
         sys::become_user(0, 0, &[]).map_err(step("take on the ids of the sandbox"))?;
@@ -123,6 +118,10 @@ pub(super) fn settle(plan: &Plan) -> Result<(), Failure> {
     // Only now: changing ids clears the setting.
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
         .map_err(step("tie the sandbox to its launcher"))?;
+    // The launcher holds the other end for as long as it lives.
+    if sys::poll([gate.as_fd()], 0)[0] {
+        return Err(Failure::new(ErrorKind::UNAVAILABLE, "the launcher ended before the sandbox was up"));
+    }
     sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(step("hide the init process"))?;
     if plan.isolate_network {
         sys::raise_loopback().map_err(step("raise the loopback interface"))?;

@@ -53,15 +53,15 @@ pub(super) fn run() -> i32 {
         }
     }
     // The host does the same, where it is still there.
-    for group in plan.cgroups.iter().filter_map(|file| file.parent()) {
+    for group in &plan.cgroups {
         drop(fs::remove_dir(group));
     }
     drop(lock);
     0
 }
 
-/// Starts the init process, lets it go on once its ids are mapped, and serve once it is in its groups. It sees by the
-/// returned socket whether the launcher still lives.
+/// Starts the init process and lets it go on once its ids are mapped. It sees by the returned socket whether the launcher
+/// still lives.
 fn launch(
     plan: &Plan,
     lock: &fs::File,
@@ -79,21 +79,20 @@ fn launch(
         namespaces |= libc::CLONE_NEWNET;
     }
     let (go, gate) = wire::pair().map_err(|error| Failure::io("make a socket pair", error))?;
-    let child = sys::clone_into(namespaces).map_err(|error| explain_clone(&error))?;
+    let Entries { unified, tasks } = Entries::open(&plan.cgroups)?;
+    let unified = unified.as_ref().map(AsFd::as_fd);
+    let child = sys::clone_into(namespaces, unified).map_err(|error| explain_clone(&error))?;
     let Some(pid) = child else {
         drop(go);
-        init::begin(plan, [boot, &gate, signals, details]);
+        init::begin(plan, [boot, &gate, signals, details], tasks);
     };
     drop(gate);
-    let tell =
-        || wire::send(go.as_fd(), &(), &[]).map_err(|error| Failure::io("start the init process", error));
     let started = holder::note(lock, pid)
         .map_err(|error| Failure::io("note the init process", error))
         .and_then(|()| map_ids(pid, plan.ids))
-        .and_then(|()| tell())
-        // The kernel takes its time, in which the file tree is built. Nothing else runs before both are done.
-        .and_then(|()| join(pid, &plan.cgroups))
-        .and_then(|()| tell());
+        .and_then(|()| {
+            wire::send(go.as_fd(), &(), &[]).map_err(|error| Failure::io("start the init process", error))
+        });
     if let Err(failure) = started {
         sys::signal(pid, libc::SIGKILL);
         return Err(failure);
@@ -101,10 +100,32 @@ fn launch(
     Ok((pid, go))
 }
 
-fn join(pid: libc::pid_t, cgroups: &[PathBuf]) -> Result<(), Failure> {
-    cgroups.iter().try_for_each(|cgroup| {
-        fs::write(cgroup, pid.to_string()).map_err(|error| Failure::io("join the sandbox's cgroup", error))
-    })
+/// Ways into the groups of a sandbox that cost nothing: a process that is moved from outside has the kernel wait for all
+/// processors, which takes up to ten milliseconds.
+#[derive(Default)]
+struct Entries {
+    /// The group of the unified hierarchy, in which a process can begin.
+    unified: Option<OwnedFd>,
+    /// Files of the others, by which a thread moves itself.
+    tasks: Vec<fs::File>,
+}
+
+impl Entries {
+    fn open(cgroups: &[PathBuf]) -> Result<Self, Failure> {
+        let mut entries = Self::default();
+        for cgroup in cgroups {
+            let failed = |error| Failure::io("open the sandbox's cgroup", error);
+            match fs::OpenOptions::new().write(true).open(cgroup.join("tasks")) {
+                Ok(file) => entries.tasks.push(file),
+                // The unified hierarchy has no such file.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    entries.unified = Some(fs::File::open(cgroup).map_err(failed)?.into());
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(entries)
+    }
 }
 
 fn map_ids(pid: libc::pid_t, ids: Ids) -> Result<(), Failure> {
@@ -137,6 +158,9 @@ fn explain_clone(error: &std::io::Error) -> Failure {
         }
         Some(libc::ENOSPC) => {
             "the limit of user namespaces is reached; raise `sysctl user.max_user_namespaces`"
+        }
+        Some(libc::EACCES | libc::EBUSY | libc::EOPNOTSUPP) => {
+            "the sandbox's cgroup cannot be entered; where it belongs to somebody else, run harvest in a scope of its own"
         }
         Some(libc::EAGAIN) => {
             return Failure::new(ErrorKind::QUOTA, "cannot fork: the machine's process limit is reached");

@@ -8,12 +8,21 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Forks into new namespaces. `Ok(None)` in the child, the child's pid in the parent.
-pub(super) fn clone_into(namespaces: libc::c_int) -> io::Result<Option<libc::pid_t>> {
+/// Forks into new namespaces, and into a group of the unified hierarchy of control groups. `Ok(None)` in the child, the
+/// child's pid in the parent.
+pub(super) fn clone_into(
+    namespaces: libc::c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<Option<libc::pid_t>> {
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
     // SAFETY: an all-zero clone_args is valid: no stack, no shared memory, which makes this a plain fork.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces as u64;
     args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM the child has its own copy of a single-threaded process, as after fork.
     let pid =
         check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
