@@ -44,8 +44,10 @@ async fn main() -> Result<(), CapabilityError> {
     let launcher = std::env::var_os("HARVEST_BENCH_LAUNCHER")
         .map_or_else(|| env!("CARGO_BIN_EXE_harvest").into(), PathBuf::from);
     let provider = LocalProvider::new(&home, launcher, Vec::new())?;
-    let outcome = measure(&provider, &home, &size).await;
-    drop(provider);
+    let state = home.clone();
+    // As a step does: in a task, which the thread that hears of an event goes on with itself.
+    let measuring = tokio::spawn(async move { measure(&provider, &state, &size).await });
+    let outcome = measuring.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
     if let Err(error) = std::fs::remove_dir_all(&home) {
         eprintln!("cannot remove {}: {error}", home.display());
     }
