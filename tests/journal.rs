@@ -158,12 +158,25 @@ fn verify_says_what_is_wrong_and_exits_so() {
     );
     let report = home.json(&["journal", "verify", "--json"]);
     assert_eq!((&report["whole"], &report["damaged"]), (&false.into(), &1.into()));
-    // What is damaged is neither exported nor backed up as if it were whole.
-    let export = home.run(&["journal", "export", home.scratch().join("x").to_str().unwrap()]);
-    assert_eq!(export.status.code(), Some(4), "{}", text(&export.stderr));
+    // What is damaged is not backed up as if it were whole, nor exported: the runs that are whole are, and listed.
     let backup = home.run(&["journal", "backup", home.scratch().join("x").to_str().unwrap()]);
     assert_eq!(backup.status.code(), Some(2), "{}", text(&backup.stderr));
     assert!(!home.scratch().join("x").exists());
+    let file = home.scratch().join("x");
+    let export = home.run(&["journal", "export", file.to_str().unwrap()]);
+    assert_eq!(export.status.code(), Some(1), "{}", text(&export.stderr));
+    let said = text(&export.stderr);
+    assert!(said.contains("exported 19 runs"), "{said}");
+    let line = said.lines().find(|line| line.starts_with("left out: run ")).expect("it is named");
+    let run = line["left out: run ".len()..].split([',', ':']).next().unwrap();
+    let elsewhere = Home::new();
+    good(elsewhere.run(&["journal", "import", file.to_str().unwrap()]));
+    let came = runs(&elsewhere);
+    let came: Vec<_> = came.as_array().unwrap().iter().map(|row| row["run"].as_str().unwrap()).collect();
+    assert!(came.len() == 19 && !came.contains(&run), "{run} of {came:?}");
+    let alone = home.run(&["journal", "export", "--run", run, home.scratch().join("y").to_str().unwrap()]);
+    assert_eq!(alone.status.code(), Some(4), "{}", text(&alone.stderr));
+    assert!(!home.scratch().join("y").exists());
     // A file that is no journal any more.
     fs::write(&path, "# notes\n".repeat(1000)).unwrap();
     assert_eq!(home.run(&["journal", "verify"]).status.code(), Some(1));
