@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(setting(&group, "memory.max"), (100 << 20).to_string());
         assert_eq!(setting(&group, "memory.swap.max"), "0");
         assert_eq!(setting(&group, "cpu.max"), "150000 100000");
-        assert_eq!(made.directories(), [group.clone()], "one group for all of it");
+        assert_eq!(made.directories(), std::slice::from_ref(&group), "one group for all of it");
         fs::write(
             group.join("memory.events"),
             "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n",
