@@ -6,7 +6,6 @@ use harness::registry::{Access, PASSWORD, Registry, TokenServer, credentials, gz
 use harness::{Home, text};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -386,30 +385,5 @@ mod export {
 /// Everything above once more as a user without any rights, where the tests run as root.
 #[test]
 fn all_of_it_as_an_ordinary_user() {
-    const USER: u32 = 12_345;
-    if !is_root() {
-        return;
-    }
-    let place = tempfile::tempdir().unwrap();
-    std::os::unix::fs::chown(place.path(), Some(USER), Some(USER)).unwrap();
-    let reachable = |original: &Path| {
-        let copy = place.path().join(original.file_name().unwrap());
-        std::fs::hard_link(original, &copy).or_else(|_| std::fs::copy(original, &copy).map(drop)).unwrap();
-        copy
-    };
-    let test = reachable(&std::env::current_exe().unwrap());
-    let launcher = reachable(Path::new(env!("CARGO_BIN_EXE_harvest")));
-    let output = Command::new(test)
-        .args(["--skip", "all_of_it_as_an_ordinary_user"])
-        .env_clear()
-        .env("HARVEST_TEST_LAUNCHER", launcher)
-        .env("TMPDIR", place.path())
-        .env("HOME", place.path())
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir(place.path())
-        .uid(USER)
-        .gid(USER)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    harness::ordinary_user::again("", Path::new(env!("CARGO_BIN_EXE_harvest")));
 }

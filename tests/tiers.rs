@@ -239,32 +239,7 @@ mod gvisor_tier {
     /// The contract once more as a user without any rights, where the tests run as root.
     #[test]
     fn all_of_it_as_an_ordinary_user() {
-        const USER: u32 = 12_345;
-        use std::os::unix::process::CommandExt;
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
-        let place = tempfile::tempdir().expect("a directory");
-        std::os::unix::fs::chown(place.path(), Some(USER), Some(USER)).expect("given away");
-        let reachable = |original: &Path| {
-            let copy = place.path().join(original.file_name().expect("a name"));
-            std::fs::hard_link(original, &copy)
-                .or_else(|_| std::fs::copy(original, &copy).map(drop))
-                .expect("copied");
-            copy
-        };
-        let result = Command::new(reachable(&std::env::current_exe().expect("this test")))
-            .args(["gvisor_tier", "--skip", "all_of_it_as_an_ordinary_user"])
-            .env_clear()
-            .env("HARVEST_TEST_LAUNCHER", reachable(&launcher()))
-            .env("TMPDIR", place.path())
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .current_dir("/")
-            .uid(USER)
-            .gid(USER)
-            .output()
-            .expect("runs");
-        assert!(result.status.success(), "{}{}", text(&result.stdout), text(&result.stderr));
+        harness::ordinary_user::again("gvisor_tier", &launcher());
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod chance;
 pub(crate) mod github;
 pub(crate) mod https;
 pub(crate) mod mcp;
+pub(crate) mod ordinary_user;
 pub(crate) mod registry;
 pub(crate) mod repository;
 pub(crate) mod webhook;

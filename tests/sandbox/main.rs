@@ -3,6 +3,8 @@
 
 #[path = "../harness/chance.rs"]
 mod chance;
+#[path = "../harness/ordinary_user.rs"]
+mod ordinary_user;
 #[path = "../contract"]
 mod contract {
     pub(crate) mod sandbox;
@@ -21,9 +23,7 @@ mod volumes;
 
 use harvest::capability::sandbox::local::{LocalProvider, Upstream};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 /// A provider with a home of its own, deleted with it.
@@ -136,37 +136,5 @@ fn groups_of(id: &str) -> Vec<PathBuf> {
 /// Everything here once more as a user without any rights, where the tests run as root.
 #[test]
 fn all_of_it_as_an_ordinary_user() {
-    const USER: u32 = 12_345;
-    if !is_root() {
-        return;
-    }
-    let place = tempfile::tempdir().expect("a directory");
-    std::os::unix::fs::chown(place.path(), Some(USER), Some(USER)).expect("given away");
-    // Where the build directory is closed to others, the user needs copies.
-    let reachable = |original: &Path| {
-        let copy = place.path().join(original.file_name().expect("a name"));
-        std::fs::hard_link(original, &copy)
-            .or_else(|_| std::fs::copy(original, &copy).map(drop))
-            .expect("copied");
-        copy
-    };
-    let test = reachable(&std::env::current_exe().expect("this test"));
-    let launcher = reachable(&launcher());
-    let result = Command::new(test)
-        .args(["--skip", "all_of_it_as_an_ordinary_user"])
-        .env_clear()
-        .env("HARVEST_TEST_LAUNCHER", launcher)
-        .env("TMPDIR", place.path())
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir("/")
-        .uid(USER)
-        .gid(USER)
-        .output()
-        .expect("runs");
-    assert!(
-        result.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&result.stdout),
-        String::from_utf8_lossy(&result.stderr)
-    );
+    ordinary_user::again("", &launcher());
 }

@@ -1,6 +1,8 @@
 //! The files of sandboxes on layers, and snapshots of them: with the real kernel, as the user who runs the tests and, where
 //! that is root, as an ordinary user too.
 
+#[path = "../harness/ordinary_user.rs"]
+mod ordinary_user;
 #[path = "../contract"]
 mod contract {
     #[expect(dead_code, reason = "what `sandbox_contract!` would test")]
@@ -23,7 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -74,10 +75,6 @@ impl Local {
 fn launcher() -> PathBuf {
     std::env::var_os("HARVEST_TEST_LAUNCHER")
         .map_or_else(|| env!("CARGO_BIN_EXE_harvest").into(), PathBuf::from)
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 /// Everything that makes a tree what it is, by path: kind, permissions, owner, times, content, attributes.
@@ -134,35 +131,5 @@ const LIST: &str =
 /// Everything above once more as a user without any rights, where the tests run as root.
 #[test]
 fn all_of_it_as_an_ordinary_user() {
-    const USER: u32 = 12_345;
-    if !is_root() {
-        return;
-    }
-    let place = tempfile::tempdir().expect("a directory");
-    std::os::unix::fs::chown(place.path(), Some(USER), Some(USER)).expect("given away");
-    // Where the build directory is closed to others, the user needs copies.
-    let reachable = |original: &Path| {
-        let copy = place.path().join(original.file_name().expect("a name"));
-        fs::hard_link(original, &copy).or_else(|_| fs::copy(original, &copy).map(drop)).expect("copied");
-        copy
-    };
-    let test = reachable(&std::env::current_exe().expect("this test"));
-    let launcher = reachable(&launcher());
-    let result = Command::new(test)
-        .args(["--skip", "all_of_it_as_an_ordinary_user"])
-        .env_clear()
-        .env("HARVEST_TEST_LAUNCHER", launcher)
-        .env("TMPDIR", place.path())
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir("/")
-        .uid(USER)
-        .gid(USER)
-        .output()
-        .expect("runs");
-    assert!(
-        result.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&result.stdout),
-        String::from_utf8_lossy(&result.stderr)
-    );
+    ordinary_user::again("", &launcher());
 }
