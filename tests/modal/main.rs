@@ -82,33 +82,8 @@ fn asked(server: &Server, rpc: &str) -> usize {
     server.requests().iter().filter(|request| request.rpc == rpc).count()
 }
 
-// All but `images_are_built_once_per_step`, whose image has a read-only directory: Modal has none, and
-// `images_are_built_layer_by_layer` below promises the rest.
-sandbox_contract! {
-    provider().await;
-    streams_are_kept_apart,
-    a_signal_is_told_from_a_code,
-    signals_reach_the_command,
-    stdin_is_delivered_whole_and_ends,
-    sixty_four_megabytes_pass_unchanged_both_ways,
-    what_cannot_start_says_why,
-    environments_add_up,
-    the_working_directory_is_made_and_used,
-    kill_ends_the_whole_tree_and_nothing_else,
-    dropping_a_command_kills_its_tree,
-    a_command_that_leaves_daemons_still_ends,
-    many_commands_run_at_once,
-    without_network_there_is_only_loopback,
-    terminate_ends_everything_and_keeps_the_files,
-    ids_that_could_be_paths_are_refused,
-    an_image_that_does_not_exist_is_named,
-    files_are_read_and_written_inside,
-    files_and_volumes_survive_and_are_shared,
-    volumes_swap_only_what_was_read,
-    planted_links_are_not_followed,
-    equal_images_built_at_once_agree,
-    a_snapshot_holds_the_files,
-}
+// `images_are_built_layer_by_layer` below promises the rest of the one that is not among them.
+remote_sandbox_contract! { provider().await }
 
 fn logged() -> (BuildLog, Arc<Mutex<Vec<String>>>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
