@@ -5,6 +5,7 @@ use crate::harness::mcp::Service;
 use crate::world::{Ended, assert_nothing_left, ended, home, named, prompt_only, run, word};
 use scripted_api::{Reply, Script, Server};
 use serde_json::json;
+use std::path::PathBuf;
 
 /// The browser that the machine has, for which `cargo xtask test` asks.
 const CHROMIUM: &str = "/usr/lib/chromium/chromium";
@@ -45,23 +46,12 @@ fn a_server_that_does_not_come_up_fails_the_step_at_its_start() {
 fn services_are_reached_with_keys_that_the_sandbox_never_holds() {
     let (github, linear) = (format!("ghp_{}", word()), format!("lin_api_{}", word()));
     let (at_github, at_linear) = (Service::start("github_tool"), Service::start("linear_tool"));
-    let file = prompt_only(
-        "services",
-        ", mcp: [github, linear] }\n    secrets: { github_token: github, linear_api_key: linear }",
-    );
-    let text = std::fs::read_to_string(&file).unwrap();
-    let secrets =
-        "secrets:\n  github: { from: env:GITHUB_TOKEN }\n  linear: { from: env:LINEAR_API_KEY }\nsandboxes:";
-    std::fs::write(&file, text.replace("sandboxes:", secrets)).unwrap();
-    let hunt =
-        "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; cat /root/.claude/*.json";
-    let api = Server::start(Script::turns([
+    let keys = [("github_token", "GITHUB_TOKEN"), ("linear_api_key", "LINEAR_API_KEY")];
+    let file = with_keys("services", "github, linear", keys);
+    let api = hunted([
         Reply::tool("mcp__github__github_tool", json!({})),
         Reply::tool("mcp__linear__linear_tool", json!({})),
-        Reply::tool("Bash", json!({ "command": hunt, "description": "scripted" })),
-        Reply::text("Done."),
-    ]))
-    .unwrap();
+    ]);
     let mut command = run(&api, "key-of-the-operator", &file, &[]);
     command.env("GITHUB_TOKEN", &github).env("LINEAR_API_KEY", &linear);
     command.env("HARVEST_GITHUB_MCP_URL", at_github.url()).env("HARVEST_LINEAR_MCP_URL", at_linear.url());
@@ -74,6 +64,26 @@ fn services_are_reached_with_keys_that_the_sandbox_never_holds() {
     assert!(!last.mentions(&github) && !last.mentions(&linear) && !last.mentions("key-of-the-operator"));
     assert!(at_github.credentials().iter().all(|sent| *sent == format!("Bearer {github}")));
     assert!(at_linear.credentials().iter().all(|sent| *sent == format!("Bearer {linear}")));
+}
+
+/// One prompt with these servers, each slot bound to the variable of that key.
+fn with_keys(name: &str, servers: &str, keys: [(&str, &str); 2]) -> PathBuf {
+    let each = |write: fn(&str, &str) -> String| keys.map(|(slot, variable)| write(slot, variable));
+    let slots = each(|slot, _| format!("{slot}: {slot}")).join(", ");
+    let file = prompt_only(name, &format!(", mcp: [{servers}] }}\n    secrets: {{ {slots} }}"));
+    let sources = each(|slot, variable| format!("  {slot}: {{ from: env:{variable} }}\n")).concat();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("sandboxes:", &format!("secrets:\n{sources}sandboxes:"))).unwrap();
+    file
+}
+
+/// Calls these tools, then looks everywhere for keys. What the CLI sent last has all answers.
+fn hunted(calls: [Reply; 2]) -> Server {
+    let hunt =
+        "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; cat /root/.claude/*.json";
+    let hunt = Reply::tool("Bash", json!({ "command": hunt, "description": "scripted" }));
+    let [first, second] = calls;
+    Server::start(Script::turns([first, second, hunt, Reply::text("Done.")])).unwrap()
 }
 
 /// What Gemini answers, as far as its MCP server asks.
@@ -100,25 +110,15 @@ fn sentry(path: &str) -> serde_json::Value {
 fn programs_that_insist_on_a_key_and_an_address_hold_neither() {
     let (gemini_key, sentry_key) = (format!("AIza{}", word()), format!("sntryu_{}", word()));
     let (at_gemini, at_sentry) = (Service::api(gemini), Service::api(sentry));
-    let file = prompt_only(
-        "insisting",
-        ", mcp: [gemini, sentry] }\n    secrets: { gemini_api_key: gemini, sentry_access_token: sentry }",
-    );
-    let text = std::fs::read_to_string(&file).unwrap();
-    let secrets = "secrets:\n  gemini: { from: env:GEMINI_API_KEY }\n  sentry: { from: env:SENTRY_ACCESS_TOKEN }\nsandboxes:";
-    std::fs::write(&file, text.replace("sandboxes:", secrets)).unwrap();
-    let hunt =
-        "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; cat /root/.claude/*.json";
-    let api = Server::start(Script::turns([
+    let keys = [("gemini_api_key", "GEMINI_API_KEY"), ("sentry_access_token", "SENTRY_ACCESS_TOKEN")];
+    let file = with_keys("insisting", "gemini, sentry", keys);
+    let api = hunted([
         Reply::tool("mcp__gemini__gemini_chat", json!({ "message": "2 + 2", "model": "gemini-2.5-flash" })),
         Reply::tool(
             "mcp__sentry__find_projects",
             json!({ "organizationSlug": "acme", "regionUrl": "https://us.sentry.io" }),
         ),
-        Reply::tool("Bash", json!({ "command": hunt, "description": "scripted" })),
-        Reply::text("Done."),
-    ]))
-    .unwrap();
+    ]);
     let mut command = run(&api, "key-of-the-operator", &file, &[]);
     command.env("GEMINI_API_KEY", &gemini_key).env("SENTRY_ACCESS_TOKEN", &sentry_key);
     command.env("HARVEST_GEMINI_URL", at_gemini.url()).env("HARVEST_SENTRY_URL", at_sentry.url());
