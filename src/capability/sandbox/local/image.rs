@@ -218,19 +218,21 @@ impl Images {
         let id = manifest.id()?;
         let path = self.file(&id);
         let stored = Stored { created_at: jiff::Timestamp::now(), bytes: None, manifest };
-        let publish = || {
-            let temporary = self.store.images().join(unique(".writing"));
-            let mut file = fs::File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec_pretty(&stored)?)?;
-            if durable::mark(&file, self.store.boot()).is_err() {
-                // No mark can be kept here, so it must not be needed.
-                rustix::fs::syncfs(&disk)?;
-                file.sync_all()?;
-            }
-            reach("marked");
-            fs::rename(&temporary, &path)
+        let publish = |json: Vec<u8>| {
+            replace(&path, &json, |file| {
+                if durable::mark(file, self.store.boot()).is_err() {
+                    // No mark can be kept here, so it must not be needed.
+                    rustix::fs::syncfs(&disk)?;
+                    file.sync_all()?;
+                }
+                reach("marked");
+                Ok(())
+            })
         };
-        publish().map_err(|error| failed("save", &error))?;
+        serde_json::to_vec_pretty(&stored)
+            .map_err(io::Error::from)
+            .and_then(publish)
+            .map_err(|error| failed("save", &error))?;
         reach("published");
         self.settle_later(path, stored.manifest, disk, then);
         Ok(id.to_string())
