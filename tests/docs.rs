@@ -433,24 +433,20 @@ fn code(directory: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Names of tests: functions that are marked so, and promises that every provider keeps.
+/// Names of tests: functions that are marked so, and promises that every provider keeps (one in no list of promises is
+/// never called, which the compiler tells).
 fn tests() -> Vec<String> {
     let mut found = Vec::new();
     for path in code("tests").into_iter().chain(code("src")) {
         let text = fs::read_to_string(&path).unwrap();
         let mut marked = false;
         for line in text.lines().map(str::trim) {
-            if let Some((_, name)) = line.split_once("fn ").filter(|_| marked) {
+            let promise = line.ends_with("(provider: &dyn SandboxProvider) {");
+            if let Some((_, name)) = line.split_once("fn ").filter(|_| marked || promise) {
                 found.push(name.split('(').next().unwrap().to_owned());
                 marked = false;
             }
             marked |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-        }
-        if path.ends_with("contract/sandbox.rs") {
-            let suite = text.split("sandbox_contract! {").nth(1).unwrap().split('}').next().unwrap();
-            found.extend(
-                suite.lines().skip(2).filter_map(|line| Some(line.trim().strip_suffix(',')?.to_owned())),
-            );
         }
     }
     found
