@@ -111,8 +111,10 @@ fn describe(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
+/// What is in a directory, at any depth.
 fn paths(root: &Path) -> BTreeSet<String> {
-    describe(root).into_keys().map(|path| path.to_string_lossy().into_owned()).collect()
+    let below = describe(root).into_keys().filter(|path| path != Path::new(""));
+    below.map(|path| path.to_string_lossy().into_owned()).collect()
 }
 
 /// Waits for what another thread of the provider does.

@@ -121,14 +121,20 @@ fn userland() -> Vec<Bind> {
 pub(in crate::capability::sandbox) fn layer(store: &Store, ids: Ids) -> Result<PathBuf> {
     let links: Vec<_> =
         TOP.iter().filter_map(|name| Some((*name, fs::read_link(format!("/{name}")).ok()?))).collect();
+    let points: Vec<_> = userland()
+        .into_iter()
+        .filter_map(|bind| Some((bind.target, fs::metadata(bind.source).ok()?.is_dir())))
+        .collect();
     let mut description = String::new();
     // Writing to a string cannot fail.
-    let _ = write!(description, "{DIRECTORIES:?}{FILES:?}{LINKS:?}{SHARED:?}{links:?}{:?}", ids.root());
+    let _ = write!(description, "{DIRECTORIES:?}{FILES:?}{LINKS:?}{links:?}{points:?}{:?}", ids.root());
     let name = format!("{PREFIX}{}", &Digest::of(description.as_bytes()).hex()[..16]);
-    store.publish_layer(&name, |directory| build(directory, &links, ids))
+    store.publish_layer(&name, |directory| build(directory, &links, &points, ids))
 }
 
-fn build(root: &Path, links: &[(&str, PathBuf)], ids: Ids) -> Result<()> {
+/// `points` are what pieces of the host cover, each with whether it is a directory. They are here so that no sandbox has to
+/// make files of its own for them.
+fn build(root: &Path, links: &[(&str, PathBuf)], points: &[(String, bool)], ids: Ids) -> Result<()> {
     let failed = |error: io::Error| CapabilityError::io("make the base of sandboxes", &error);
     let (uid, gid) = ids.root();
     let own = |path: &Path| lchown(path, Some(uid), Some(gid)).map_err(failed);
@@ -152,6 +158,17 @@ fn build(root: &Path, links: &[(&str, PathBuf)], ids: Ids) -> Result<()> {
     for (path, target) in fixed.chain(links.iter().map(|(path, target)| (*path, target.as_path()))) {
         symlink(target, root.join(path)).map_err(failed)?;
         own(&root.join(path))?;
+    }
+    for (point, directory) in points {
+        let point = Path::new(point.trim_start_matches('/'));
+        let parents: Vec<_> = point.ancestors().skip(usize::from(!directory)).collect();
+        for parent in parents.into_iter().rev().filter(|path| !root.join(path).exists()) {
+            make(&parent.to_string_lossy(), 0o755)?;
+        }
+        if !directory {
+            fs::write(root.join(point), "").map_err(failed)?;
+            own(&root.join(point))?;
+        }
     }
     Ok(())
 }

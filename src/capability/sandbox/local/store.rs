@@ -137,11 +137,11 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a sandbox's directories where missing: the overlay's upper and work directory, its mount point.
+    /// Makes a sandbox's directories where missing: the overlay's upper and work directory.
     pub(super) fn prepare_sandbox(&self, id: &str) -> Result<PathBuf> {
         let directory = self.sandbox(id);
         make_private(&directory)?;
-        for name in ["upper", "work", "root"] {
+        for name in ["upper", "work"] {
             self.make_owned(&directory.join(name))?;
         }
         Ok(directory)

@@ -32,7 +32,8 @@ pub(super) struct Tree {
     lower: Vec<OwnedFd>,
     upper: OwnedFd,
     work: OwnedFd,
-    root: OwnedFd,
+    /// Where the tree is attached for the moment in which it becomes the root directory.
+    directory: OwnedFd,
     volumes: Vec<OwnedFd>,
 }
 
@@ -48,7 +49,7 @@ impl Tree {
             lower: plan.lower.iter().map(|path| open(path)).collect::<Result<_, _>>()?,
             upper: open(&plan.directory.join("upper"))?,
             work: open(&plan.directory.join("work"))?,
-            root: open(&plan.directory.join("root"))?,
+            directory: open(&plan.directory)?,
             volumes: plan.volumes.iter().map(|bind| open(&bind.source)).collect::<Result<_, _>>()?,
         })
     }
@@ -78,7 +79,7 @@ impl Tree {
     /// Makes a mount the root directory and forgets the host's tree.
     pub(super) fn enter(&self, mount: &OwnedFd) -> io::Result<()> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(mount.as_fd(), "", self.root.as_fd(), "", flags)?;
+        rustix::mount::move_mount(mount.as_fd(), "", self.directory.as_fd(), "", flags)?;
         rustix::process::fchdir(mount)?;
         rustix::process::pivot_root(".", ".")?;
         rustix::mount::unmount(".", UnmountFlags::DETACH)?;
@@ -216,6 +217,10 @@ pub(super) fn attach(mount: &OwnedFd, target: &str) -> io::Result<()> {
 
 /// Makes the directory or empty file that a mount will cover, where it is missing.
 fn make_mount_point(mount: &OwnedFd, target: &str) -> io::Result<()> {
+    // To open a file for writing would copy it up from its layer.
+    if fs::exists(target)? {
+        return Ok(());
+    }
     let stat = rustix::fs::fstat(mount)?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
         return fs::create_dir_all(target);
