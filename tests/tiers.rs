@@ -164,7 +164,7 @@ mod gvisor_tier {
 
     mod keeps {
         use super::provider;
-        crate::whole_sandbox_contract!(match provider() {
+        crate::local_sandbox_contract!(match provider() {
             Some(provider) => provider,
             None => return,
         });
@@ -320,7 +320,7 @@ mod docker_tier {
 
     mod keeps {
         use super::provider;
-        crate::whole_sandbox_contract!(match provider().await {
+        crate::local_sandbox_contract!(match provider().await {
             Some(provider) => provider,
             None => return,
         });

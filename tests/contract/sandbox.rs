@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Declares one test per promise for a provider. `$provider` is an expression that makes one; what it returns is kept
 /// alive for the test and derefs to the provider.
 #[macro_export]
-macro_rules! sandbox_contract {
+macro_rules! sandbox_promises {
     ($provider:expr; $($promise:ident),+ $(,)?) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,20 +26,11 @@ macro_rules! sandbox_contract {
     };
 }
 
-/// All of it: what every provider on this machine promises.
+/// The contract: what every provider promises, wherever its sandboxes are.
 #[macro_export]
-macro_rules! whole_sandbox_contract {
+macro_rules! sandbox_contract {
     ($provider:expr) => {
-        $crate::remote_sandbox_contract! { $provider }
-        $crate::sandbox_contract! { $provider; images_are_built_once_per_step }
-    };
-}
-
-/// All but `images_are_built_once_per_step`, whose image has a read-only directory: what a provider promises that has none.
-#[macro_export]
-macro_rules! remote_sandbox_contract {
-    ($provider:expr) => {
-        $crate::sandbox_contract! {
+        $crate::sandbox_promises! {
             $provider;
             streams_are_kept_apart,
             a_signal_is_told_from_a_code,
@@ -61,9 +52,19 @@ macro_rules! remote_sandbox_contract {
             files_and_volumes_survive_and_are_shared,
             volumes_swap_only_what_was_read,
             planted_links_are_not_followed,
+            images_are_built_once_per_step,
             equal_images_built_at_once_agree,
             a_snapshot_holds_the_files,
         }
+    };
+}
+
+/// What providers on this machine promise: the contract, and `read_only` directories.
+#[macro_export]
+macro_rules! local_sandbox_contract {
+    ($provider:expr) => {
+        $crate::sandbox_contract! { $provider }
+        $crate::sandbox_promises! { $provider; what_is_read_only_stays_as_it_is }
     };
 }
 
@@ -460,9 +461,8 @@ pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvide
             "echo second >> /opt/a".into(),
         ],
         env: BTreeMap::from([("A".into(), "from-image".into())]),
-        read_only: vec!["/app".into()],
         workdir: Some("/app".into()),
-        user: None,
+        ..ImageSpec::default()
     };
     let (log, lines) = logged();
     let (id, cached) = provider.build_image(&image, Some("test"), log.clone()).await.expect("builds");
@@ -476,12 +476,6 @@ pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvide
     assert_eq!(
         output(&*sandbox, "pwd; echo $A; cat /opt/a sub/file").await,
         "/app\nfrom-image\nfrom-image\nsecond\ncopied\n"
-    );
-    let changed = "touch sub/new sub/file 2>/dev/null || rm -rf sub 2>/dev/null || mv /app /b 2>/dev/null || echo refused";
-    assert_eq!(
-        output(&*sandbox, changed).await,
-        "refused\n",
-        "what is read-only stays as it is, also for root"
     );
     let when = output(&*sandbox, "cat /opt/when; rm /opt/when").await;
 
@@ -519,6 +513,23 @@ pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvide
     assert_eq!(provider.find_image("failing").await, Ok(None));
     let ids: Vec<_> = provider.list().await.expect("listed").into_iter().map(|(id, _)| id).collect();
     assert_eq!(ids.len(), 2, "a build leaves no sandbox: {ids:?}");
+}
+
+pub(crate) async fn what_is_read_only_stays_as_it_is(provider: &dyn SandboxProvider) {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("sub")).expect("made");
+    std::fs::write(dir.path().join("sub/file"), "copied\n").expect("written");
+    let image = ImageSpec {
+        base: "host".into(),
+        copy: BTreeMap::from([("/app".into(), dir.path().to_string_lossy().into_owned())]),
+        read_only: vec!["/app".into()],
+        ..ImageSpec::default()
+    };
+    provider.build_image(&image, Some("closed"), logged().0).await.expect("builds");
+    let sandbox = provider.open(SandboxSpec { image: "closed".into(), ..spec() }).await.expect("opens");
+    let changed = "cd /app; touch sub/new sub/file 2>/dev/null || rm -rf sub 2>/dev/null || mv /app /b 2>/dev/null || echo refused";
+    assert_eq!(output(&*sandbox, changed).await, "refused\n", "also for root");
+    assert_eq!(output(&*sandbox, "cat /app/sub/file").await, "copied\n");
 }
 
 pub(crate) async fn equal_images_built_at_once_agree(provider: &dyn SandboxProvider) {

@@ -1,7 +1,7 @@
 //! The provider Modal, against a server that speaks Modal's API over this machine's own sandboxes: the contract of all
 //! providers, then what only it promises, then its faults.
 
-#[expect(dead_code, reason = "one promise cannot be kept on Modal")]
+#[expect(dead_code, reason = "Modal has no read-only directories")]
 #[path = "../contract"]
 mod contract {
     pub(crate) mod sandbox;
@@ -82,8 +82,7 @@ fn asked(server: &Server, rpc: &str) -> usize {
     server.requests().iter().filter(|request| request.rpc == rpc).count()
 }
 
-// `images_are_built_layer_by_layer` below promises the rest of the one that is not among them.
-remote_sandbox_contract! { provider().await }
+sandbox_contract! { provider().await }
 
 fn logged() -> (BuildLog, Arc<Mutex<Vec<String>>>) {
     let lines = Arc::new(Mutex::new(Vec::new()));

@@ -58,7 +58,7 @@ fn with_upstreams(upstreams: Vec<Upstream>) -> Local {
 mod keeps {
     use super::local;
 
-    crate::whole_sandbox_contract!(local());
+    crate::local_sandbox_contract!(local());
 }
 
 /// A text that must turn up nowhere.
