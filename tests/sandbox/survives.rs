@@ -64,6 +64,30 @@ async fn nothing_of_a_killed_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_fork_server_is_replaced() {
+    let home = tempfile::tempdir().expect("a directory");
+    // For a binary of its own, other tests have no part in the fork server.
+    let binary = home.path().join("harvest");
+    std::os::unix::fs::symlink(launcher(), &binary).expect("linked");
+    let provider = LocalProvider::new(home.path(), binary.clone(), Vec::new()).expect("a provider");
+    let first = provider.open(spec()).await.expect("opens");
+    let of_binary = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(binary.as_os_str().as_encoded_bytes())
+    };
+    let started: Vec<u32> = sandboxes_below(std::process::id()).into_iter().filter(of_binary).collect();
+    assert_eq!(started.len(), 2, "the fork server and a launcher: {started:?}");
+    let server =
+        *started.iter().find(|pid| sandboxes_below(**pid).is_empty()).expect("one with no init process");
+    kill(server);
+    wait_until("it does not die", || !lives(server));
+    let second = provider.open(spec()).await.expect("opens");
+    for sandbox in [first, second] {
+        assert_eq!(output(&*sandbox, "echo here").await, "here\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_cannot_outlive_its_killed_supervisor() {
     let provider = local();
     let sandbox = open(&*provider).await;
@@ -148,7 +172,8 @@ fn start_host(home: &Path, id: &str, tag: &str) -> Child {
         .expect("starts")
 }
 
-/// `kill -9` of the host, the launcher and the init process: some of them, in any order, at any time of the sandbox's life.
+/// `kill -9` of the host, its fork server, the launcher and the init process: some of them, in any order, at any time of the
+/// sandbox's life.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_by_kills_at_any_moment() {
     if let Some(home) = std::env::var_os("HARVEST_TEST_VICTIM") {
@@ -160,17 +185,20 @@ async fn nothing_is_left_by_kills_at_any_moment() {
     println!("{rounds} rounds, HARVEST_SEED={seed}");
     let mut chance = Chance(seed);
     let home = tempfile::tempdir().expect("a directory");
-    let mut killed = [0; 3];
+    let mut killed = [0; 4];
     for round in 0..rounds {
         let id = format!("victim-{}-{round}", std::process::id());
         let tag = format!("tag-{id}-");
         let mut host = start_host(home.path(), &id, &tag);
         std::thread::sleep(Duration::from_millis(chance.below(LIFE_MS)));
-        let launchers = sandboxes_below(host.id());
+        // What has no init process is the fork server, or a launcher that has only begun.
+        let (launchers, servers): (Vec<u32>, Vec<u32>) =
+            sandboxes_below(host.id()).into_iter().partition(|pid| !sandboxes_below(*pid).is_empty());
         let inits: Vec<u32> = launchers.iter().flat_map(|launcher| sandboxes_below(*launcher)).collect();
         let mut targets = vec![(0, host.id())];
         targets.extend(launchers.iter().map(|pid| (1, *pid)));
         targets.extend(inits.iter().map(|pid| (2, *pid)));
+        targets.extend(servers.iter().map(|pid| (3, *pid)));
         for last in (1..targets.len()).rev() {
             targets.swap(last, chance.below(last as u64 + 1) as usize);
         }
@@ -181,10 +209,11 @@ async fn nothing_is_left_by_kills_at_any_moment() {
             std::thread::sleep(Duration::from_micros(chance.below(2_000)));
         }
         let seen = format!(
-            "round {round}, killed {targets:?} of launchers {launchers:?} and init processes {inits:?}"
+            "round {round}, killed {targets:?} of launchers {launchers:?}, init processes {inits:?}, fork server {servers:?}"
         );
-        // Where two of three are left alone, the sandbox goes all the same, and before its host does.
-        if targets.iter().all(|(kind, _)| *kind > 0) {
+        // Without its launcher or its init process the sandbox goes, and before its host does.
+        let ended = targets.iter().any(|(kind, _)| matches!(kind, 1 | 2));
+        if ended && targets.iter().all(|(kind, _)| *kind > 0) {
             wait_until(&format!("{seen}: commands survive"), || processes(&tag) == 0);
         }
         host.kill().expect("killed");
@@ -193,7 +222,8 @@ async fn nothing_is_left_by_kills_at_any_moment() {
         let provider = LocalProvider::new(home.path(), launcher(), Vec::new()).expect("a provider");
         let again = provider.open(SandboxSpec { id: id.clone(), ..spec() }).await.expect("opens");
         assert_eq!(processes(&tag), 0, "{seen}: commands survive");
-        let alive: Vec<_> = launchers.iter().chain(&inits).filter(|pid| lives(**pid)).collect();
+        let alive: Vec<_> =
+            launchers.iter().chain(&inits).chain(&servers).filter(|pid| lives(**pid)).collect();
         assert!(alive.is_empty(), "{seen}: {alive:?} survive");
         again.terminate().await.expect("ends");
         drop(again);
@@ -209,6 +239,6 @@ async fn nothing_is_left_by_kills_at_any_moment() {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         assert!(!mounts.contains(&*home.path().to_string_lossy()), "{seen}: {mounts}");
     }
-    let [hosts, launchers, inits] = killed;
-    println!("killed {hosts} hosts, {launchers} launchers, {inits} init processes");
+    let [hosts, launchers, inits, servers] = killed;
+    println!("killed {hosts} hosts, {launchers} launchers, {inits} init processes, {servers} fork servers");
 }

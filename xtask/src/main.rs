@@ -24,7 +24,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   fixture NAME [BINARY] a journal with runs of every kind in tests/fixtures/journals/NAME: one is made at each release
   soak [CASES]          the random tests of run core and checker with that many cases, 1,000,000 where none are named
   soak kills [N]        kill -9 of the real binary under load, N times and at every record of a run, 200 where none are named
-  soak sandboxes [N]    kill -9 of hosts, launchers and init processes of sandboxes, in N rounds, 500 where none are named
+  soak sandboxes [N]    kill -9 of hosts, launchers and the like of sandboxes, in N rounds, 500 where none are named
   live-modal [session]  harvest on Modal itself, for a few cents: doctor, a small workflow and, where it is asked for, an agent session
   scripted-api NAME DIR a Messages API on loopback that follows a scenario, until standard input ends";
 

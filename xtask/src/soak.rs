@@ -55,7 +55,7 @@ const JOBS: [Job; 3] = [
         arguments: &["--test-threads", "1"],
         variable: "HARVEST_KILLS",
     },
-    // Hosts, launchers and init processes of sandboxes, at random moments and in random order.
+    // Hosts, fork servers, launchers and init processes of sandboxes, at random moments and in random order.
     Job {
         name: Some("sandboxes"),
         usual: 500,

@@ -10,6 +10,7 @@ use super::store::Lock;
 use super::{cgroup, holder, spawn, wire};
 use crate::capability::{CapabilityError, Result};
 use crate::step::ErrorKind;
+use rustix::process::{Pid, PidfdFlags};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -68,14 +69,15 @@ impl Launch {
         wire::send(control.as_fd(), &(), &[details.as_fd(), boot_inside.as_fd(), lock.0.as_fd()])
             .map_err(failed)?;
         drop(boot_inside);
-        let child = spawn::launcher(&self.launcher, inside).await.map_err(failed)?;
+        let started = spawn::launcher(&self.launcher, inside).await.map_err(failed)?;
+        let launcher = started.ok_or_else(|| self.ended_early())?;
         let lock = Arc::new(Mutex::new(Some(lock)));
-        let launcher = child.id();
         let tree = Lingering::default();
-        let gone = watch_over(child, lock.clone(), groups.clone(), tree.clone()).map_err(failed)?;
+        let gone = watch_over(launcher, lock.clone(), groups.clone(), tree.clone()).map_err(failed)?;
         let boot = Channel::new(boot).map_err(failed)?;
         let control = Channel::new(control).map_err(failed)?;
         tree.hold(self.wait_for(&boot).await?);
+        let launcher = launcher.as_raw_pid().cast_unsigned();
         Ok(Running { life: Arc::new(Life { control, gone }), launcher, groups, lock })
     }
 
@@ -84,18 +86,18 @@ impl Launch {
         match tokio::time::timeout(START_LIMIT, boot.receive::<Reply>()).await {
             Ok(Ok(Some((Reply::Ready, mut fds)))) => Ok(fds.pop()),
             Ok(Ok(Some((Reply::Failed { kind, message }, _)))) => Err(CapabilityError::new(kind, message)),
-            Ok(_) => Err(CapabilityError::new(
-                ErrorKind::UNAVAILABLE,
-                format!(
-                    "the launcher of sandboxes ended early: is {} harvest itself?",
-                    self.launcher.display()
-                ),
-            )),
+            Ok(_) => Err(self.ended_early()),
             Err(_) => Err(CapabilityError::new(
                 ErrorKind::UNAVAILABLE,
                 format!("the sandbox did not come up within {} s", START_LIMIT.as_secs()),
             )),
         }
+    }
+
+    fn ended_early(&self) -> CapabilityError {
+        let launcher = self.launcher.display();
+        let message = format!("the launcher of sandboxes ended early: is {launcher} harvest itself?");
+        CapabilityError::new(ErrorKind::UNAVAILABLE, message)
     }
 }
 
@@ -115,19 +117,18 @@ fn lives(lock: &Mutex<Option<Lock>>) -> bool {
 /// Reaps the launcher when it ends, and lets go of the lock when the last process of the sandbox is gone: at the same
 /// moment, unless the launcher was killed.
 fn watch_over(
-    mut child: std::process::Child,
+    launcher: Pid,
     lock: Arc<Mutex<Option<Lock>>>,
     groups: Arc<Groups>,
     tree: Lingering,
 ) -> io::Result<watch::Receiver<bool>> {
-    let pid = rustix::process::Pid::from_child(&child);
-    let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    let handle = rustix::process::pidfd_open(launcher, PidfdFlags::empty())?;
     // SAFETY: an owned descriptor stays open and the same until it is dropped, with the registration.
     let handle = unsafe { AsyncFd::register_with_interest(handle, tokio::io::Interest::READABLE) }?;
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         drop(handle.readable().await);
-        drop(child.wait());
+        drop(spawn::reap(launcher));
         while lives(&lock) {
             tokio::time::sleep(DEATH_PAUSE).await;
         }

@@ -13,8 +13,8 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-/// Exit code of a launcher that was started by hand or whose host is gone.
-const NOT_FOR_PEOPLE: i32 = 64;
+/// Exit code of what was started by hand or whose host is gone.
+pub(super) const NOT_FOR_PEOPLE: i32 = 64;
 
 /// How much sooner than others, in thousandths of the machine's memory.
 const OOM_SCORE: &str = "500";
@@ -27,10 +27,7 @@ pub(super) fn run() -> i32 {
         return NOT_FOR_PEOPLE;
     }
     let stdin = std::io::stdin();
-    let Ok(Some(((), mut fds))) = wire::receive(stdin.as_fd()) else {
-        eprintln!("this is how harvest starts sandboxes; it is not for people: try `harvest exec -- CMD`");
-        return NOT_FOR_PEOPLE;
-    };
+    let Ok(Some(((), mut fds))) = wire::receive(stdin.as_fd()) else { return NOT_FOR_PEOPLE };
     if fds.len() != 3 {
         return NOT_FOR_PEOPLE;
     }

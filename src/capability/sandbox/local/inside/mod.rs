@@ -1,9 +1,11 @@
-//! Everything that runs as a process of the sandbox: the launcher, the init process, and its helpers.
+//! Everything that runs as a process of the sandbox: the launcher, the init process, and its helpers; and the fork server
+//! that launchers come from.
 //!
 //! These processes have one thread, no runtime and no environment. They take orders over an inherited socket and must
 //! never hold a secret longer than it takes to hand it to the command it belongs to.
 
 mod files;
+mod fork_server;
 mod guest;
 mod gvisor;
 mod halt;
@@ -25,7 +27,7 @@ use std::fmt::Display;
 pub const ENTRY: &str = "__sandbox";
 const ENTRY_C: &CStr = c"__sandbox";
 
-/// Runs the launcher of a sandbox and never returns. `main` calls it first of all when the first argument is [`ENTRY`]:
+/// Runs the process that launchers come from and never returns. `main` calls it first of all when the first argument is [`ENTRY`]:
 /// before any thread starts, because only a process with one thread can make a user namespace.
 pub fn sandbox_main() -> ! {
     if std::env::args_os().nth(2).is_some_and(|second| second == init::AGAIN)
@@ -38,7 +40,7 @@ pub fn sandbox_main() -> ! {
     {
         guest::run(&std::env::args().skip(3).collect::<Vec<_>>());
     }
-    let code = launcher::run();
+    let code = fork_server::run();
     std::process::exit(code)
 }
 
