@@ -6,7 +6,7 @@ use super::component::{Library, LoadError};
 use super::context::{Providers, RunContext, RunSetup};
 use super::instance::{self, State};
 use super::output::Output;
-use super::process::Processes;
+use super::process::{Ask, Processes};
 use super::refusals::Refusals;
 use super::types::Declared;
 use crate::capability::Result;
@@ -211,17 +211,12 @@ async fn supervise(
     tokio::select! {
         biased;
         () = cancel.cancelled() => {
-            attempt.processes.interrupt().await;
-            if attempt.processes.count() > 0 {
-                // What the guest makes of the interruption no longer matters, but its commands may put things in order.
-                let _ = tokio::time::timeout(grace, &mut guest.0).await;
-            }
+            // What the guest makes of the interruption no longer matters, but its commands may put things in order.
+            stop(guest, attempt, grace).await;
             Err(cancelled())
         }
         sentence = attempt.account.overdrawn() => {
-            // Its commands may put things in order; what the guest makes of it is no longer asked.
-            attempt.processes.interrupt().await;
-            let _ = tokio::time::timeout(grace, &mut guest.0).await;
+            stop(guest, attempt, grace).await;
             Err(StepError::new(ErrorKind::BUDGET_EXCEEDED, sentence))
         }
         result = &mut guest.0 => match result {
@@ -235,6 +230,16 @@ async fn supervise(
         () = silent(attempt) => {
             let limit = attempt.call.idle_timeout.unwrap_or_default();
             Err(StepError::new(ErrorKind::IDLE_TIMED_OUT, format!("the attempt said nothing for {}", shown(limit))))
+        }
+    }
+}
+
+/// Asks the commands of an attempt to stop, and waits until it is over, or for its grace at most.
+async fn stop(guest: &mut AbortOnDrop, attempt: &Attempt, grace: Duration) {
+    for (ask, patience) in [(Ask::Interrupt, grace / 3), (Ask::Terminate, grace - grace / 3)] {
+        attempt.processes.ask(ask).await;
+        if attempt.processes.count() == 0 || tokio::time::timeout(patience, &mut guest.0).await.is_ok() {
+            return;
         }
     }
 }

@@ -3,13 +3,29 @@
 use crate::capability::sandbox::{Chunk, ExitStatus, Process};
 use crate::capability::{CapabilityError, Result};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The signal that asks a command to stop what it does: Ctrl-C.
-const INTERRUPT: i32 = 2;
+/// How a command is asked to stop: each way is tried once, after the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ask {
+    /// Ctrl-C, which agents take as the order to put things in order.
+    Interrupt = 1,
+    /// SIGTERM. A shell that waits for its command does not end by an interrupt.
+    Terminate = 2,
+}
+
+impl Ask {
+    fn signal(self) -> i32 {
+        match self {
+            Self::Interrupt => 2,
+            Self::Terminate => 15,
+        }
+    }
+}
 
 /// Commands that one attempt may have running at once.
 pub(super) const PROCESS_LIMIT: usize = 64;
@@ -21,8 +37,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Running {
     /// The guest's host functions and the clean-up share it.
     pub(super) process: tokio::sync::Mutex<Box<dyn Process>>,
-    /// Whether it has been asked to stop.
-    pub(super) interrupted: AtomicBool,
+    /// The last [`Ask`] that it got, 0 where none.
+    asked: AtomicU8,
     number: u64,
 }
 
@@ -33,8 +49,8 @@ pub(super) struct Processes {
     next: std::sync::atomic::AtomicU64,
     /// Fires once there has been a command.
     begun: CancellationToken,
-    /// Fires when commands are to stop: a host function that holds one sends the signal itself.
-    pub(super) interrupt: CancellationToken,
+    /// How commands are asked to stop by now: a host function that holds one sends the signal itself.
+    asks: watch::Sender<Option<Ask>>,
 }
 
 impl Processes {
@@ -48,11 +64,8 @@ impl Processes {
 
     pub(super) fn add(&self, process: Box<dyn Process>) -> Arc<Running> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let running = Arc::new(Running {
-            process: tokio::sync::Mutex::new(process),
-            interrupted: AtomicBool::new(false),
-            number,
-        });
+        let running =
+            Arc::new(Running { process: tokio::sync::Mutex::new(process), asked: AtomicU8::new(0), number });
         self.lock().insert(number, running.clone());
         self.begun.cancel();
         running
@@ -67,25 +80,25 @@ impl Processes {
         self.lock().remove(&running.number);
     }
 
-    /// The next output of a command. When the attempt is cancelled meanwhile, interrupts the command and waits on.
+    /// The next output of a command. When the attempt is cancelled meanwhile, asks the command to stop and waits on.
     pub(super) async fn next(&self, running: &Running) -> Result<Option<Chunk>> {
         let mut process = running.process.lock().await;
         loop {
             tokio::select! {
                 biased;
-                () = self.interruption(running) => interrupt(process.as_mut()).await,
+                ask = self.asked(running) => send(process.as_mut(), ask).await,
                 chunk = process.next() => return chunk,
             }
         }
     }
 
-    /// How a command ends. When the attempt is cancelled meanwhile, interrupts the command and waits on.
+    /// How a command ends. When the attempt is cancelled meanwhile, asks the command to stop and waits on.
     pub(super) async fn wait(&self, running: &Running) -> Result<ExitStatus> {
         let mut process = running.process.lock().await;
         loop {
             tokio::select! {
                 biased;
-                () = self.interruption(running) => interrupt(process.as_mut()).await,
+                ask = self.asked(running) => send(process.as_mut(), ask).await,
                 status = process.wait() => return status,
             }
         }
@@ -96,24 +109,34 @@ impl Processes {
         running.process.lock().await.limit()
     }
 
-    /// Returns when the command is to be interrupted, once.
-    async fn interruption(&self, running: &Running) {
-        self.interrupt.cancelled().await;
-        if running.interrupted.swap(true, Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+    /// Returns once commands are to stop.
+    pub(super) async fn stopping(&self) {
+        // It fails where nobody can ask any more, and `self` can.
+        let _ = self.asks.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// Returns when the command is to be asked to stop, once for each way.
+    async fn asked(&self, running: &Running) -> Ask {
+        let mut asks = self.asks.subscribe();
+        loop {
+            let ask = *asks.borrow_and_update();
+            if let Some(ask) = ask.filter(|ask| running.is_new(*ask)) {
+                return ask;
+            }
+            let _ = asks.changed().await;
         }
     }
 
     /// Asks every command to stop.
-    pub(super) async fn interrupt(&self) {
-        self.interrupt.cancel();
+    pub(super) async fn ask(&self, ask: Ask) {
+        self.asks.send_replace(Some(ask));
         let all: Vec<_> = self.lock().values().cloned().collect();
         for running in all {
-            // One that is locked is in the hands of a host function, which sees `interrupt`.
+            // One that is locked is in the hands of a host function, which sees it too.
             if let Ok(mut process) = running.process.try_lock()
-                && !running.interrupted.swap(true, Ordering::Relaxed)
+                && running.is_new(ask)
             {
-                interrupt(process.as_mut()).await;
+                send(process.as_mut(), ask).await;
             }
         }
     }
@@ -133,9 +156,16 @@ impl Processes {
     }
 }
 
-async fn interrupt(process: &mut dyn Process) {
-    if let Err(error) = process.signal(INTERRUPT).await {
+impl Running {
+    /// Whether it has not yet been asked so, and notes that it is now.
+    fn is_new(&self, ask: Ask) -> bool {
+        self.asked.fetch_max(ask as u8, Ordering::Relaxed) < ask as u8
+    }
+}
+
+async fn send(process: &mut dyn Process, ask: Ask) {
+    if let Err(error) = process.signal(ask.signal()).await {
         // One that has already ended cannot be signalled, which is as good.
-        tracing::debug!("a command was not interrupted: {error}");
+        tracing::debug!("a command was not asked to stop: {error}");
     }
 }

@@ -208,7 +208,7 @@ impl HostProcess for State {
         // A command that does not read must not keep the step from being cancelled.
         tokio::select! {
             written = process.write(&data) => Ok(written?),
-            () = attempt.processes.interrupt.cancelled() => {
+            () = attempt.processes.stopping() => {
                 Err(CapabilityError::new(ErrorKind::OTHER, "the step is being cancelled").into())
             }
         }

@@ -402,8 +402,8 @@ async fn time_limits_end_a_command_that_hangs() {
     world.execute(call).await.unwrap();
 }
 
-/// Cancels a command once it runs: it is interrupted first, and nothing of it is left.
-async fn interrupts_and_leaves_nothing(world: &World, command: &str) {
+/// Cancels a command once it runs: it gets these signals, and nothing of it is left.
+async fn stops_and_leaves_nothing(world: &World, command: &str, signals: &[i32]) {
     let cancel = CancellationToken::new();
     let call = world.call(world.builtin("exec").digest, "run", json!({"command": [command]}));
     let executing = world.executor.execute(call, cancel.clone());
@@ -415,19 +415,25 @@ async fn interrupts_and_leaves_nothing(world: &World, command: &str) {
     };
     let (result, ()) = tokio::join!(executing, cancelling);
     assert_eq!(error(result).kind, ErrorKind::CANCELLED);
-    assert_eq!(*world.provider.signals.lock().unwrap(), [2]);
+    assert_eq!(*world.provider.signals.lock().unwrap(), signals);
     assert_eq!(world.provider.live.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
 async fn cancelling_interrupts_before_it_kills() {
-    interrupts_and_leaves_nothing(&World::new(), "hang").await;
+    stops_and_leaves_nothing(&World::new(), "hang", &[2]).await;
 }
 
 #[tokio::test]
-async fn what_ignores_the_interruption_is_killed() {
+async fn what_does_not_end_by_an_interruption_is_asked_in_another_way() {
+    let limits = Limits { grace: Duration::from_millis(300), ..Limits::default() };
+    stops_and_leaves_nothing(&World::with_limits(limits), "shell", &[2, 15]).await;
+}
+
+#[tokio::test]
+async fn what_ignores_both_is_killed() {
     let limits = Limits { grace: Duration::from_millis(20), ..Limits::default() };
-    interrupts_and_leaves_nothing(&World::with_limits(limits), "stubborn").await;
+    stops_and_leaves_nothing(&World::with_limits(limits), "stubborn", &[2, 15]).await;
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ struct ScriptedSandbox {
     signals: Arc<Mutex<Vec<i32>>>,
 }
 
-/// `say TEXT...`, `env NAME`, `fail CODE TEXT`, `spew` (for ever), `hang`, `stubborn` (a hang that ignores signals),
+/// `say TEXT...`, `env NAME`, `fail CODE TEXT`, `spew` (for ever), `hang`, `shell` (a hang that only SIGTERM ends),
+/// `stubborn` (a hang that ignores signals),
 /// `slow MILLIS` (a line after each of three waits), `cat`.
 struct ScriptedProcess {
     kind: String,
@@ -66,7 +67,7 @@ impl Process for ScriptedProcess {
                 tokio::task::yield_now().await;
                 return Ok(Some(Chunk::Stdout(Bytes::from(vec![b'x'; 64 << 10]))));
             }
-            "hang" | "stubborn" if !self.ended => std::future::pending().await,
+            "hang" | "shell" | "stubborn" if !self.ended => std::future::pending().await,
             "slow" if !self.chunks.is_empty() => tokio::time::sleep(self.pause).await,
             "cat" if self.reading => return Ok(None),
             "cat" if !self.written.is_empty() => {
@@ -88,7 +89,7 @@ impl Process for ScriptedProcess {
 
     async fn signal(&mut self, signal: i32) -> Result<()> {
         self.signals.lock().unwrap().push(signal);
-        if self.kind == "hang" {
+        if self.kind == "hang" || self.kind == "shell" && signal == 15 {
             self.exit = ExitStatus::Signal(signal);
             self.end();
         }
@@ -150,7 +151,7 @@ impl Sandbox for ScriptedSandbox {
                 process.pause = Duration::from_millis(millis.parse().unwrap());
                 process.chunks = vec![said("1\n"), said("2\n"), said("3\n")];
             }
-            ["spew" | "hang" | "stubborn" | "cat"] => {}
+            ["spew" | "hang" | "shell" | "stubborn" | "cat"] => {}
             _ => return Err(CapabilityError::new(ErrorKind::NOT_FOUND, format!("no program {}", words[0]))),
         }
         self.live.fetch_add(1, Ordering::SeqCst);
