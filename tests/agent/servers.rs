@@ -37,7 +37,7 @@ fn a_server_that_does_not_come_up_fails_the_step_at_its_start() {
     let ended = Ended::of(command);
     assert_nothing_left(&ended.run);
     assert_eq!((ended.code, ended.kind()), (1, "startup-error"), "{}", ended.said);
-    assert!(ended.message().contains("MCP server `gemini` is failed"), "{}", ended.message());
+    assert!(ended.message().contains("MCP server `gemini` did not connect (failed)"), "{}", ended.message());
     assert_eq!(api.turns().len(), 0);
     assert!(!ended.said.contains(&key));
 }

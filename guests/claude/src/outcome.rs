@@ -92,7 +92,9 @@ pub fn decide(transcript: &Transcript, ending: Ending, stderr: &str, required: &
     if let Some((name, state)) = missing.first() {
         return failed(
             Kind::StartupError,
-            format!("the MCP server `{name}` is {state}, not connected: is it in the image?"),
+            format!(
+                "the MCP server `{name}` did not connect ({state}): is it in the image, and the key good that it needs?"
+            ),
         );
     }
     let Some(result) = &transcript.result else {
