@@ -2,12 +2,14 @@
 
 use super::{App, AppError};
 use crate::capability::CapabilityError;
-use crate::host::{Components, RunSetup};
+use crate::capability::sandbox::SandboxProvider;
+use crate::host::{Components, RunSetup, Tier};
 use crate::id::{RunId, StepId};
 use crate::step::{Executor as _, StepCall};
 use crate::workflow::types::Catalog as _;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 impl App {
-    /// Calls a function of a component that is part of harvest, which gets neither a sandbox nor secrets, and returns its
-    /// outputs.
+    /// Calls a function of a component that is part of harvest, which gets neither a sandbox nor secrets, and the volumes of
+    /// this provider. Returns its outputs.
     ///
     /// # Errors
     /// Those of the step.
     pub async fn call(
         &self,
+        provider: Arc<dyn SandboxProvider>,
         component: &str,
         function: &str,
         arguments: Map<String, Value>,
@@ -34,6 +37,7 @@ impl App {
         let setup = RunSetup {
             components: BTreeMap::from([(digest, component.to_owned())]),
             artifacts: self.home.join("artifacts").join(run.as_str()),
+            provider: Some(Tier(provider)),
             ..RunSetup::default()
         };
         self.ground.host.register(&run, setup)?;

@@ -2,13 +2,25 @@
 
 use super::{Failure, Outcome, print_json, print_line};
 use crate::app::App;
+use crate::capability::sandbox::SandboxProvider;
+use crate::run::LOCAL;
 use serde_json::{Map, Value, json};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Where the agents work: `local` (and `gvisor`), `docker` or `modal`.
+    #[arg(long, global = true, default_value = LOCAL, value_name = "NAME")]
+    provider: String,
+}
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+enum Command {
     /// Show what is remembered of a repository.
     Show {
         /// `OWNER/NAME`, a URL or a local path.
@@ -41,20 +53,21 @@ pub(super) enum Command {
 /// Bytes of a graph.
 const GRAPH_MAX: u64 = 16 << 20;
 
-pub(super) async fn memory(app: &App, command: Command) -> Outcome {
+pub(super) async fn memory(app: &App, Arguments { command, provider }: Arguments) -> Outcome {
+    let provider = app.tiers().get(&provider).await?;
     match command {
         Command::Show { repo, json } => {
-            let (volume, text) = kept(app, &repo).await?;
+            let (volume, text) = kept(app, &provider, &repo).await?;
             show(&repo, &volume, &text, json)?;
         }
         Command::Export { repo } => {
-            let (_, text) = kept(app, &repo).await?;
+            let (_, text) = kept(app, &provider, &repo).await?;
             // A reader that went away wants no more.
             let _ = std::io::stdout().write_all(text.as_bytes());
         }
         Command::Import { repo, file, replace, json } => {
             let arguments = json!({ "repo": repo, "graph": read(&file)?, "replace": replace });
-            let saved = call(app, "import", arguments).await?;
+            let saved = call(app, &provider, "import", arguments).await?;
             if json {
                 print_json(&saved)?;
             } else {
@@ -65,16 +78,25 @@ pub(super) async fn memory(app: &App, command: Command) -> Outcome {
     Ok(0)
 }
 
-async fn call(app: &App, function: &str, arguments: Value) -> Result<Map<String, Value>, Failure> {
+async fn call(
+    app: &App,
+    provider: &Arc<dyn SandboxProvider>,
+    function: &str,
+    arguments: Value,
+) -> Result<Map<String, Value>, Failure> {
     let Value::Object(arguments) = arguments else { return Ok(Map::new()) };
-    Ok(app.call("memory", function, arguments).await?)
+    Ok(app.call(provider.clone(), "memory", function, arguments).await?)
 }
 
 /// The volume of a repository's graph, and the graph.
-async fn kept(app: &App, repo: &str) -> Result<(String, String), Failure> {
-    let found = call(app, "find", json!({ "repo": repo })).await?;
+async fn kept(
+    app: &App,
+    provider: &Arc<dyn SandboxProvider>,
+    repo: &str,
+) -> Result<(String, String), Failure> {
+    let found = call(app, provider, "find", json!({ "repo": repo })).await?;
     let volume = found["volume"].as_str().unwrap_or_default().to_owned();
-    let file = app.tiers().local().volumes().get(&volume, "memory.jsonl", GRAPH_MAX).await?;
+    let file = provider.volumes().get(&volume, "memory.jsonl", GRAPH_MAX).await?;
     let file = file.ok_or_else(|| Failure::not_found(format!("nothing is remembered of {repo}")))?;
     Ok((volume, String::from_utf8_lossy(&file.content).into_owned()))
 }

@@ -120,8 +120,7 @@ enum Command {
     #[command(subcommand)]
     Image(image::Command),
     /// Show, export and import what agents remember of a repository.
-    #[command(subcommand)]
-    Memory(memory::Command),
+    Memory(memory::Arguments),
     /// Keep the registry of repositories that workflows work on.
     #[command(subcommand)]
     Repo(repo::Command),
@@ -129,8 +128,7 @@ enum Command {
     #[command(subcommand)]
     Journal(journal::Command),
     /// Look into volumes and change them.
-    #[command(subcommand)]
-    Volume(volume::Command),
+    Volume(volume::Arguments),
     /// Remove runs beyond the limits of this home and files that belong to no run, and list them.
     Gc(gc::Arguments),
     /// Serve editors of workflow files: the Language Server Protocol on stdin and stdout.
@@ -265,10 +263,10 @@ async fn dispatch(arguments: Arguments, talk: Talk) -> Outcome {
         Command::Exec(arguments) => exec::exec(&open()?, arguments).await,
         Command::Session(command) => session::session(open()?, command, talk).await,
         Command::Image(command) => image::image(&open()?, command, talk).await,
-        Command::Memory(command) => memory::memory(&open()?, command).await,
+        Command::Memory(arguments) => memory::memory(&open()?, arguments).await,
         Command::Repo(command) => repo::repo(&open()?, command).await,
         Command::Journal(command) => journal::journal(&home()?, command, talk).await,
-        Command::Volume(command) => volume::volume(&open()?, command).await,
+        Command::Volume(arguments) => volume::volume(&open()?, arguments).await,
         Command::Gc(arguments) => gc::gc(&open()?, &arguments).await,
         Command::Lsp(arguments) => lsp::lsp(&home()?, &arguments),
         Command::Doctor(arguments) => doctor::doctor(&home()?, &arguments).await,

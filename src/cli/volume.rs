@@ -2,12 +2,22 @@
 
 use super::{Failure, Outcome, print_json, print_line};
 use crate::app::App;
+use crate::run::LOCAL;
 use std::io::Write;
 use std::path::PathBuf;
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Whose volumes: `local` (and `gvisor`), `docker` or `modal`.
+    #[arg(long, global = true, default_value = LOCAL, value_name = "NAME")]
+    provider: String,
+}
+
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+enum Command {
     /// List volumes, or the files of one.
     List {
         /// The volume.
@@ -47,9 +57,9 @@ pub(super) enum Command {
 /// Bytes of one file that `get` and `put` move.
 const FILE_MAX: u64 = 1 << 30;
 
-pub(super) async fn volume(app: &App, command: Command) -> Outcome {
-    let volumes = app.tiers().local().volumes();
-    match command {
+pub(super) async fn volume(app: &App, arguments: Arguments) -> Outcome {
+    let volumes = app.tiers().get(&arguments.provider).await?.volumes();
+    match arguments.command {
         Command::List { name: None, json, .. } => {
             let names = volumes.list().await?;
             if json {

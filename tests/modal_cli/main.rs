@@ -9,3 +9,4 @@ mod refused;
 mod secrets;
 mod served;
 mod session;
+mod volumes;
