@@ -27,8 +27,8 @@ use std::fmt::Display;
 pub const ENTRY: &str = "__sandbox";
 const ENTRY_C: &CStr = c"__sandbox";
 
-/// Runs the process that launchers come from and never returns. `main` calls it first of all when the first argument is [`ENTRY`]:
-/// before any thread starts, because only a process with one thread can make a user namespace.
+/// Runs the process that launchers come from and never returns. `main` calls it first of all when the first argument is
+/// [`ENTRY`]: before any thread starts, because only a process with one thread can make a user namespace.
 pub fn sandbox_main() -> ! {
     if std::env::args_os().nth(2).is_some_and(|second| second == init::AGAIN)
         && rustix::process::getpid().is_init()
