@@ -149,6 +149,12 @@ pub struct Spent {
     pub output_tokens: u64,
 }
 
+/// An amount as workflow files write it, as `0.50 USD`: with two decimals, and up to six where it has them.
+pub fn in_usd(micro_usd: u64) -> String {
+    let decimals = format!("{:06}", micro_usd % 1_000_000);
+    format!("{}.{:0<2} USD", micro_usd / 1_000_000, decimals.trim_end_matches('0'))
+}
+
 impl Spent {
     /// US dollars.
     pub fn usd(&self) -> f64 {

@@ -1,7 +1,7 @@
 //! What runs spend while they spend it, against what they may: a meter for each run, an account for each of its attempts,
 //! a charge for each message under way. What is under way counts, so that two messages at once cannot both use the rest.
 
-use crate::step::Spent;
+use crate::step::{Spent, in_usd};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -138,15 +138,14 @@ impl Account {
     fn overdraw(&self) -> String {
         let sentence = {
             let own = self.lock();
-            let usd = |micro: u64| micro as f64 / 1e6;
             match own.limit.filter(|limit| own.used >= *limit) {
                 Some(limit) => format!(
-                    "the step has used up its budget of {:.2} USD: raise `max_budget_usd` or ask for less",
-                    usd(limit)
+                    "the step has used up its budget of {}: raise `max_budget_usd` or ask for less",
+                    in_usd(limit)
                 ),
                 None => format!(
-                    "the run has used up its budget of {:.2} USD: raise `budget` in the file and `harvest upgrade` the run, or ask for less",
-                    usd(self.meter.lock().limit.unwrap_or_default())
+                    "the run has used up its budget of {}: raise `budget` in the file and `harvest upgrade` the run, or ask for less",
+                    in_usd(self.meter.lock().limit.unwrap_or_default())
                 ),
             }
         };
@@ -231,7 +230,7 @@ mod tests {
         first.update(usd(60));
         assert_eq!((first.check(), one.left(), other.left()), (Ok(()), Some(40), Some(40)));
         second.update(usd(40));
-        assert!(second.check().unwrap_err().contains("the run has used up its budget of 0.00 USD"));
+        assert!(second.check().unwrap_err().contains("the run has used up its budget of 0.0001 USD"));
         assert!(one.begin().is_err());
     }
 

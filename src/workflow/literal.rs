@@ -175,6 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn money_is_shown_as_it_may_be_written() {
+        for (micro, shown) in
+            [(5_000_000, "5.00 USD"), (500_000, "0.50 USD"), (123, "0.000123 USD"), (0, "0.00 USD")]
+        {
+            assert_eq!(crate::step::in_usd(micro), shown);
+            assert_eq!(micro_usd(shown), Ok(micro));
+        }
+    }
+
+    #[test]
     fn money_is_a_number_with_its_currency() {
         for (text, expected) in
             [("5 USD", 5_000_000), ("0.5 USD", 500_000), (" 12.345678  USD ", 12_345_678), ("0 USD", 0)]

@@ -3,7 +3,7 @@
 use super::Driver;
 use crate::engine::EngineError;
 use crate::run::Event;
-use crate::step::{ErrorKind, Expense, Spent, StepError};
+use crate::step::{ErrorKind, Expense, Spent, StepError, in_usd};
 use crate::workflow::Workflow;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ impl Driver {
         let Some(budget) = self.run.workflow().budget_micro_usd else { return Ok(definition.clone()) };
         let left = budget.saturating_sub(self.run.spent().micro_usd);
         if left == 0 {
-            let message = format!("the run's budget of {:.2} USD is used up", budget as f64 / 1e6);
+            let message = format!("the run's budget of {} is used up", in_usd(budget));
             return Err(StepError::new(ErrorKind::BUDGET_EXCEEDED, message));
         }
         let own = definition.budget_micro_usd.unwrap_or(left);
