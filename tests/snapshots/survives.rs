@@ -12,7 +12,9 @@ async fn a_killed_host_loses_no_file_and_leaves_no_half_snapshot() {
         let sandbox = provider.open(spec()).await.expect("opens");
         let last = output(&*sandbox, "ls /root | sort -n | tail -1").await;
         for number in last.trim().parse().unwrap_or(0) + 1.. {
-            output(&*sandbox, &format!("echo {number} > /root/{number}")).await;
+            // There whole or not at all, whenever the kill falls.
+            let write = format!("echo {number} > /root/.new && mv /root/.new /root/{number}");
+            output(&*sandbox, &write).await;
             println!("wrote {number}");
             let image = sandbox.snapshot().await.expect("saved").image;
             println!("saved {number} {image}");
