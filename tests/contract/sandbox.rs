@@ -449,20 +449,25 @@ fn logged() -> (BuildLog, Arc<Mutex<Vec<String>>>) {
     (Arc::new(move |line: &str| sink.lock().expect("a log").push(line.to_owned())), lines)
 }
 
-pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvider) {
+/// An image that has a directory of the host, with `sub/file` in it, at /app.
+fn copied() -> (tempfile::TempDir, ImageSpec) {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("sub")).expect("made");
     std::fs::write(dir.path().join("sub/file"), "copied\n").expect("written");
+    let copy = BTreeMap::from([("/app".into(), dir.path().to_string_lossy().into_owned())]);
+    (dir, ImageSpec { base: "host".into(), copy, ..ImageSpec::default() })
+}
+
+pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvider) {
+    let (dir, image) = copied();
     let image = ImageSpec {
-        base: "host".into(),
-        copy: BTreeMap::from([("/app".into(), dir.path().to_string_lossy().into_owned())]),
         commands: vec![
             "cat /app/sub/file; echo $A > /opt/a; date +%N > /opt/when".into(),
             "echo second >> /opt/a".into(),
         ],
         env: BTreeMap::from([("A".into(), "from-image".into())]),
         workdir: Some("/app".into()),
-        ..ImageSpec::default()
+        ..image
     };
     let (log, lines) = logged();
     let (id, cached) = provider.build_image(&image, Some("test"), log.clone()).await.expect("builds");
@@ -516,15 +521,8 @@ pub(crate) async fn images_are_built_once_per_step(provider: &dyn SandboxProvide
 }
 
 pub(crate) async fn what_is_read_only_stays_as_it_is(provider: &dyn SandboxProvider) {
-    let dir = tempfile::tempdir().expect("a directory");
-    std::fs::create_dir(dir.path().join("sub")).expect("made");
-    std::fs::write(dir.path().join("sub/file"), "copied\n").expect("written");
-    let image = ImageSpec {
-        base: "host".into(),
-        copy: BTreeMap::from([("/app".into(), dir.path().to_string_lossy().into_owned())]),
-        read_only: vec!["/app".into()],
-        ..ImageSpec::default()
-    };
+    let (_dir, image) = copied();
+    let image = ImageSpec { read_only: vec!["/app".into()], ..image };
     provider.build_image(&image, Some("closed"), logged().0).await.expect("builds");
     let sandbox = provider.open(SandboxSpec { image: "closed".into(), ..spec() }).await.expect("opens");
     let changed = "cd /app; touch sub/new sub/file 2>/dev/null || rm -rf sub 2>/dev/null || mv /app /b 2>/dev/null || echo refused";
