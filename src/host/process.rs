@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How a command is asked to stop: each way is tried once, after the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 pub(super) enum Ask {
     /// Ctrl-C, which agents take as the order to put things in order.
     Interrupt = 1,
